@@ -1,0 +1,137 @@
+// Package profile is the typed policy of a run: what a script may do and how
+// much of the machine it may use. It is data: decoding, inheritance, overrides
+// and validation are pure, touch no kernel and do no I/O beyond the reader or
+// file system that the caller hands in.
+package profile
+
+import "time"
+
+// HookMode says what the hook inside the interpreter does.
+type HookMode string
+
+// The hook modes.
+const (
+	HooksEnforce HookMode = "enforce" // report, and raise early with a friendly error
+	HooksObserve HookMode = "observe" // report only
+	HooksOff     HookMode = "off"     // no hook; the kernel's word alone
+)
+
+// Network says what the script can reach.
+type Network string
+
+// The network modes.
+const (
+	NetworkNone     Network = "none"     // no sockets but unix socket pairs
+	NetworkLoopback Network = "loopback" // its own loopback interface, nothing else
+	NetworkHost     Network = "host"     // the host's network namespace: a widening
+)
+
+// Profile is one complete policy.
+type Profile struct {
+	Name        string `yaml:"name"`
+	Description string `yaml:"description"`
+	// Extends names the profile that this one starts from.
+	Extends string `yaml:"extends,omitempty"`
+	// Require lists the layers without which a run does not start.
+	Require []string `yaml:"require,omitempty"`
+	Limits  Limits   `yaml:"limits"`
+	Python  Python   `yaml:"python"`
+	Files   Files    `yaml:"files"`
+	Network Network  `yaml:"network"`
+	Seccomp Seccomp  `yaml:"seccomp"`
+	// Trace observes allowed opens, connects and the like.
+	Trace bool `yaml:"trace"`
+}
+
+// Limits bounds a run. Zero means no limit, except where a comment says otherwise.
+type Limits struct {
+	Wall       time.Duration `yaml:"wall"`
+	CPUTime    time.Duration `yaml:"cpu_time"`
+	Memory     int64         `yaml:"memory"`      // bytes
+	CPUPercent int           `yaml:"cpu_percent"` // of one CPU; 200 is two CPUs
+	PIDs       int64         `yaml:"pids"`        // processes and threads
+	Output     int64         `yaml:"output"`      // bytes of stdout and stderr each
+	// OutputAction says what happens at the output limit.
+	OutputAction OutputAction `yaml:"output_action"`
+	TmpSize      int64        `yaml:"tmp_size"`   // bytes of /tmp and of the workspace copy
+	TmpInodes    int64        `yaml:"tmp_inodes"` // files and directories in /tmp
+	OpenFiles    uint64       `yaml:"open_files"` // RLIMIT_NOFILE
+	FileSize     int64        `yaml:"file_size"`  // RLIMIT_FSIZE, bytes
+}
+
+// OutputAction says what happens when the script has printed too much.
+type OutputAction string
+
+// The output actions.
+const (
+	OutputTruncate OutputAction = "truncate" // keep head and tail, count the rest, run on
+	OutputKill     OutputAction = "kill"     // end the run: verdict output_limit
+)
+
+// Python is the policy of the interpreter and its hook.
+type Python struct {
+	Hooks             HookMode `yaml:"hooks"`
+	RestrictedImports []string `yaml:"restricted_imports,omitempty"`
+	// AllowedImports, when set, is the complete list of what may be imported.
+	AllowedImports []string `yaml:"allowed_imports,omitempty"`
+	// SitePackages makes installed packages visible, beside the standard library.
+	SitePackages bool `yaml:"site_packages"`
+	// FastExit ends the interpreter after atexit and flush without tearing down
+	// its objects.
+	FastExit bool `yaml:"fast_exit"`
+}
+
+// Files is the policy of the jail's file system as the script sees it.
+type Files struct {
+	// Read lets the script itself open files for reading (the interpreter's own
+	// imports are never affected). ReadPaths are host paths bound read-only.
+	Read      bool     `yaml:"read"`
+	ReadPaths []string `yaml:"read_paths,omitempty"`
+	// Write lets the script write to /tmp (and to its copy of a workspace).
+	// WritePaths are host paths bound writable: a widening.
+	Write      bool     `yaml:"write"`
+	WritePaths []string `yaml:"write_paths,omitempty"`
+	// SharedMemory gives a writable /dev/shm (multiprocessing needs it).
+	SharedMemory bool `yaml:"shared_memory"`
+}
+
+// Seccomp is the system-call policy. What no rule allows is refused by the
+// kernel and reported.
+type Seccomp struct {
+	// Groups are named sets of rules (see pkg/seccomp), allowed without a look.
+	Groups []string `yaml:"groups"`
+	// Rules are allowed or refused one by one, on top of the groups.
+	Rules []Rule `yaml:"rules,omitempty"`
+	// Import is the path of an OCI/Docker seccomp JSON whose allowed calls are
+	// added, resolved by the loader into Rules.
+	Import string `yaml:"import,omitempty"`
+}
+
+// Rule is one line of a system-call policy.
+type Rule struct {
+	Names  []string `yaml:"names"`
+	Action Action   `yaml:"action"`
+	Errno  string   `yaml:"errno,omitempty"` // for ActionErrno
+	Args   []Arg    `yaml:"args,omitempty"`  // all must hold
+	Reason string   `yaml:"reason"`
+}
+
+// Action is what the kernel does with a call that a rule matches.
+type Action string
+
+// The actions.
+const (
+	ActionAllow  Action = "allow"  // let through, unseen
+	ActionNotify Action = "notify" // refuse and report: what every unnamed call gets
+	ActionErrno  Action = "errno"  // refuse without a report
+	ActionKill   Action = "kill"   // end the process
+)
+
+// Arg is a condition on one scalar argument: (value of argument Index, masked
+// with Mask when Op is masked_eq) Op Value.
+type Arg struct {
+	Index uint   `yaml:"index"`
+	Op    string `yaml:"op"` // eq ne lt le gt ge masked_eq
+	Value uint64 `yaml:"value"`
+	Mask  uint64 `yaml:"mask,omitempty"`
+}
