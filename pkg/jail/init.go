@@ -1,0 +1,335 @@
+package jail
+
+import (
+	"errors"
+	"io"
+	"os"
+	"os/signal"
+	"runtime"
+	"runtime/debug"
+	"strconv"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// InitName is what argv[0] says in the init stage.
+const InitName = "sbx-init"
+
+// MaybeInit runs the init stage when this process is one, and then never
+// returns. It is the first line of main and of every TestMain that starts
+// jails: the stage is the same binary, so there is no second file to trust and
+// no version skew.
+func MaybeInit() {
+	if len(os.Args) != 1 || os.Args[0] != InitName || os.Getpid() != 1 {
+		return
+	}
+	os.Exit(initStage())
+}
+
+// initStage is the whole life of PID 1 of the jail.
+func initStage() int {
+	// Not dumpable before anything else: /proc/1/{exe,fd,environ} of the jail
+	// belong to root from here on, so the script cannot reach the host's binary
+	// through them (CVE-2019-5736, CVE-2016-9962).
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return 125
+	}
+	debug.SetGCPercent(-1) // a few hundred KB in all; a collection would only cost
+	control := &conn{fd: fdControl}
+	unix.CloseOnExec(fdControl)
+	unix.Umask(0o022)
+
+	exit, err := runInit(control)
+	if err != nil {
+		// The host is told; if it is gone there is nobody to tell.
+		_ = control.send(message{Kind: kindFailed, Failed: failure("init", "", err)})
+		return 125
+	}
+	if err := control.send(message{Kind: kindExited, Exited: exit}); err != nil {
+		return 125
+	}
+	return 0
+}
+
+// runInit builds the jail around itself, starts Python and waits for it, in
+// the order that the package comment gives.
+func runInit(control *conn) (*Exit, error) {
+	// A caller that ignores SIGHUP or SIGINT must not hand that on to Python:
+	// a signal that Go handles is reset to its default by execve(2).
+	signal.Notify(make(chan os.Signal, 1), unix.SIGHUP, unix.SIGINT)
+
+	var cfg Config
+	if _, err := control.receive(&cfg); err != nil {
+		return nil, failure("receive configuration", "", err)
+	}
+	if err := closeFrom(fdFixed + cfg.CgroupTasks + cfg.MountTrees); err != nil {
+		return nil, err
+	}
+	tasks := fdRange(fdFixed, cfg.CgroupTasks)
+	trees := fdRange(fdFixed+cfg.CgroupTasks, cfg.MountTrees)
+
+	var seen Ready
+	if err := buildRoot(&cfg, trees, control, &seen); err != nil {
+		return nil, err
+	}
+	if err := unix.Sethostname([]byte(cfg.Hostname)); err != nil {
+		return nil, failure("sethostname", cfg.Hostname, err)
+	}
+	if cfg.Loopback {
+		if err := loopbackUp(); err != nil {
+			return nil, err
+		}
+	}
+	if err := placeDescriptors(&cfg); err != nil {
+		return nil, err
+	}
+	if err := sealRoot(); err != nil {
+		return nil, err
+	}
+
+	python := newStarter(&cfg, tasks, &seen)
+	listener, err := python.restrict()
+	if err != nil {
+		return nil, err
+	}
+	err = control.send(message{Kind: kindReady, Ready: &seen}, listener)
+	// Only the host may hold the listener: a copy in here would keep the
+	// kernel from answering ENOSYS, and the run from ending, once the host's
+	// is closed.
+	unix.Close(listener)
+	if err != nil {
+		return nil, err
+	}
+	var m message
+	if _, err := control.receive(&m); err != nil || m.Kind != kindGo {
+		return nil, failure("wait for the host", "", errors.Join(err, errFrame))
+	}
+
+	// The host's end closing means that it died: PID 1 ends, and the kernel
+	// kills everything in the namespace with it. Pdeathsig says the same; this
+	// also holds where a parent thread outlives the process's main thread.
+	go func() {
+		var b [1]byte
+		_, _ = control.Read(b[:])
+		os.Exit(125)
+	}()
+
+	pid, err := python.start()
+	if err != nil {
+		return nil, err
+	}
+	if err := control.send(message{Kind: kindStarted}); err != nil {
+		return nil, err
+	}
+	return reap(pid)
+}
+
+// reap waits for the script's main process and for every orphan, as PID 1 must
+// (pid_namespaces(7)), then ends what is left.
+func reap(main int) (*Exit, error) {
+	var exit Exit
+	for {
+		var status unix.WaitStatus
+		var ru unix.Rusage
+		pid, err := unix.Wait4(-1, &status, 0, &ru)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return nil, failure("wait4", "", err)
+		}
+		if pid == main {
+			exit.Status = uint32(status)
+			exit.User = time.Duration(ru.Utime.Nano())
+			exit.System = time.Duration(ru.Stime.Nano())
+			exit.MaxRSS = ru.Maxrss << 10
+			break
+		}
+	}
+	// kill(-1) reaches every process of the namespace but ourselves, in one
+	// step under the kernel's task list lock: a fork bomb cannot outrun it.
+	_ = unix.Kill(-1, unix.SIGKILL)
+	for {
+		_, err := unix.Wait4(-1, nil, 0, nil)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return &exit, nil
+		}
+		exit.Survivors++
+	}
+}
+
+// placeDescriptors puts what Python inherits on its fixed numbers. They are
+// high, so that a script's own descriptors are numbered as usual.
+func placeDescriptors(cfg *Config) error {
+	if cfg.EventFD > 0 {
+		if err := unix.Dup3(fdEvents, cfg.EventFD, 0); err != nil {
+			return failure("dup3", "event pipe", err)
+		}
+	}
+	unix.Close(fdEvents)
+	fd, err := unix.Open(cfg.Boot, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return failure("open", cfg.Boot, err)
+	}
+	if err := unix.Dup3(fd, cfg.BootFD, 0); err != nil {
+		return failure("dup3", cfg.Boot, err)
+	}
+	unix.Close(fd)
+	if err := unix.Unlink(cfg.Boot); err != nil {
+		return failure("unlink", cfg.Boot, err)
+	}
+	return nil
+}
+
+// closeFrom closes every descriptor from first on. A directory that the caller
+// of sbx leaked would otherwise lead out of the jail (CVE-2024-21626).
+func closeFrom(first int) error {
+	err := unix.CloseRange(uint(first), ^uint(0)>>33, 0)
+	if err == nil {
+		return nil
+	}
+	// A kernel or an outer filter without close_range(2): one by one. The
+	// directory is read by hand because os.Open would start the runtime's
+	// poller, whose descriptors are in the way of what is closed here.
+	dir, derr := unix.Open("/proc/self/fd", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if derr != nil {
+		return failure("close_range", "", err)
+	}
+	defer unix.Close(dir)
+	var names []string
+	buf := make([]byte, 32<<10)
+	for {
+		n, derr := unix.ReadDirent(dir, buf)
+		if derr != nil {
+			return failure("getdents64", "/proc/self/fd", derr)
+		}
+		if n == 0 {
+			break
+		}
+		_, _, names = unix.ParseDirent(buf[:n], -1, names)
+	}
+	for _, name := range names {
+		if fd, err := strconv.Atoi(name); err == nil && fd >= first && fd != dir {
+			unix.Close(fd)
+		}
+	}
+	return nil
+}
+
+func fdRange(first, n int) []int {
+	fds := make([]int, n)
+	for i := range fds {
+		fds[i] = first + i
+		unix.CloseOnExec(first + i)
+	}
+	return fds
+}
+
+// writeFiles makes the directories and files whose bytes follow the Config.
+func writeFiles(files []File, root string, content io.Reader) error {
+	buf := make([]byte, 64<<10)
+	for _, f := range files {
+		path := root + string(f.Path)
+		if f.Dir {
+			if err := os.MkdirAll(path, os.FileMode(f.Mode)); err != nil {
+				return failure("mkdir", path, err)
+			}
+			continue
+		}
+		if f.Link != nil {
+			if err := unix.Symlink(string(f.Link), path); err != nil {
+				return failure("symlink", path, err)
+			}
+			continue
+		}
+		out, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, os.FileMode(f.Mode))
+		if err != nil {
+			return failure("create", path, err)
+		}
+		// The files hold no more than the host announced; a short stream is the
+		// host's death.
+		_, err = io.CopyBuffer(struct{ io.Writer }{out}, io.LimitReader(content, f.Size), buf)
+		if err = errors.Join(err, out.Close()); err != nil {
+			return failure("write", path, err)
+		}
+	}
+	return nil
+}
+
+// starter owns the one thread that is restricted and that Python descends
+// from. Everything it does to itself is per thread, so the rest of PID 1 stays
+// able to reap and to report.
+type starter struct {
+	cfg   *Config
+	tasks []int
+	seen  *Ready
+
+	go_     chan struct{}
+	limited chan limited
+	started chan started
+}
+
+type limited struct {
+	listener int
+	err      error
+}
+
+type started struct {
+	pid int
+	err error
+}
+
+func newStarter(cfg *Config, tasks []int, seen *Ready) *starter {
+	return &starter{
+		cfg: cfg, tasks: tasks, seen: seen,
+		go_: make(chan struct{}), limited: make(chan limited, 1), started: make(chan started, 1),
+	}
+}
+
+// restrict starts the thread and waits until it is restricted.
+func (s *starter) restrict() (listener int, err error) {
+	go s.thread()
+	l := <-s.limited
+	return l.listener, l.err
+}
+
+// start lets the thread start Python.
+func (s *starter) start() (pid int, err error) {
+	close(s.go_)
+	p := <-s.started
+	return p.pid, p.err
+}
+
+func (s *starter) thread() {
+	// Never unlocked: the thread carries the filter for good, and the runtime
+	// starts further threads from a clean one.
+	runtime.LockOSThread()
+	listener, err := restrictThread(s.cfg, s.tasks, s.seen)
+	s.limited <- limited{listener, err}
+	if err != nil {
+		return
+	}
+	<-s.go_
+	pid, err := syscall.ForkExec(s.cfg.Argv[0], s.cfg.Argv, &syscall.ProcAttr{
+		Dir:   s.cfg.Dir,
+		Env:   s.cfg.Env,
+		Files: []uintptr{0, 1, 2},
+		Sys:   &syscall.SysProcAttr{Setsid: true},
+	})
+	if err != nil {
+		err = failure("execve", s.cfg.Argv[0], err)
+	} else {
+		// Copies of the script's output kept in here would hide its end from
+		// the host.
+		for fd := range 3 {
+			unix.Close(fd)
+		}
+	}
+	s.started <- started{pid, err}
+	select {} // a thread that ends would take its children's parent-death state along
+}

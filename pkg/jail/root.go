@@ -1,0 +1,223 @@
+package jail
+
+import (
+	"errors"
+	"io"
+	"os"
+	"path"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// anchors are where the new root may be mounted for the moment before
+// pivot_root(2): any directory that every host has.
+var anchors = []string{"/tmp", "/mnt", "/run", "/usr", "/"}
+
+// buildRoot makes the jail's root: a tmpfs with what the Config lists, and
+// nothing else of the host, then pivots into it.
+func buildRoot(cfg *Config, trees []int, content io.Reader, seen *Ready) error {
+	// Nothing that is mounted from here on may propagate to the host, and
+	// nothing of the host's into the jail (mount_namespaces(7)).
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return failure("make mounts private", "/", err)
+	}
+	anchor, err := mountRoot(cfg)
+	if err != nil {
+		return err
+	}
+	for _, l := range cfg.Symlinks {
+		if err := makeParents(anchor + l.Path); err != nil {
+			return err
+		}
+		if err := unix.Symlink(l.Target, anchor+l.Path); err != nil && !errors.Is(err, unix.EEXIST) {
+			return failure("symlink", l.Path, err)
+		}
+	}
+	for _, m := range cfg.Mounts {
+		tree := -1
+		if m.Tree {
+			if len(trees) == 0 {
+				return failure("mount", m.Target, errFrame)
+			}
+			tree, trees = trees[0], trees[1:]
+		}
+		err := makeMount(m, anchor, tree, seen)
+		if tree >= 0 {
+			unix.Close(tree)
+		}
+		if err != nil && m.Optional {
+			seen.Missing = append(seen.Missing, err.Error())
+			err = nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if err := writeFiles(cfg.Files, anchor, content); err != nil {
+		return err
+	}
+	return pivot(anchor)
+}
+
+// mountRoot mounts the tmpfs that becomes the root.
+func mountRoot(cfg *Config) (string, error) {
+	data := "mode=0755,size=" + strconv.FormatInt(cfg.RootSize, 10) + ",nr_inodes=" + strconv.FormatInt(cfg.RootInodes, 10)
+	var err error
+	for _, anchor := range anchors {
+		err = unix.Mount("tmpfs", anchor, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, data)
+		if err == nil {
+			return anchor, nil
+		}
+		if !errors.Is(err, unix.ENOENT) {
+			break
+		}
+	}
+	return "", failure("mount", "tmpfs for the new root", err)
+}
+
+// makeMount makes one mount beneath root.
+func makeMount(m Mount, root string, tree int, seen *Ready) error {
+	target := root + m.Target
+	if err := makeTarget(target, m.Dir); err != nil {
+		return err
+	}
+	switch m.Kind {
+	case MountTmpfs:
+		if err := unix.Mount("tmpfs", target, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, m.Data); err != nil {
+			return failure("mount tmpfs", m.Target, err)
+		}
+		if m.Attr&unix.MOUNT_ATTR_RDONLY == 0 {
+			return nil
+		}
+		return setAttr(unix.AT_FDCWD, target, m)
+	case MountProc:
+		mountProc(target, seen)
+		return nil
+	case MountBind:
+		if tree < 0 {
+			fd, err := OpenTree(m)
+			if err != nil {
+				return err
+			}
+			defer unix.Close(fd)
+			tree = fd
+		}
+		if err := unix.MoveMount(tree, "", unix.AT_FDCWD, target, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+			return failure("move_mount", m.Target, err)
+		}
+		return nil
+	}
+	return failure("mount "+string(m.Kind), m.Target, errFrame)
+}
+
+// OpenTree makes the detached mount tree of a bind with its attributes already
+// set, so that it is never visible without them. The host calls it where it
+// runs as root: it can reach paths that the jail's uid cannot.
+func OpenTree(m Mount) (int, error) {
+	// Recursive, because a tree with locked submounts cannot be cloned without
+	// them from inside a user namespace (mount_namespaces(7)).
+	fd, err := unix.OpenTree(unix.AT_FDCWD, m.Source, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE)
+	if err != nil {
+		return -1, failure("open_tree", m.Source, err)
+	}
+	if err := setAttr(fd, "", m); err != nil {
+		unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+func setAttr(dirfd int, target string, m Mount) error {
+	flags := uint(unix.AT_RECURSIVE)
+	if target == "" {
+		flags |= unix.AT_EMPTY_PATH
+	}
+	// Private, so that no later mount on the host shows up inside.
+	attr := unix.MountAttr{Attr_set: m.Attr, Propagation: unix.MS_PRIVATE}
+	if err := unix.MountSetattr(dirfd, target, flags, &attr); err != nil {
+		return failure("mount_setattr", m.Target, err)
+	}
+	return nil
+}
+
+// procOptions in order of preference. subset=pid (5.8) leaves out everything
+// that is not about processes; hidepid=invisible hides init, which is not
+// dumpable. A container that masks parts of its own /proc cannot mount a new
+// one, whatever the options: then the jail has none, and says so.
+var procOptions = []string{"subset=pid,hidepid=invisible", "subset=pid,hidepid=2"}
+
+func mountProc(target string, seen *Ready) {
+	for _, options := range procOptions {
+		err := unix.Mount("proc", target, "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, options)
+		if err == nil {
+			seen.Proc, seen.ProcWhy = options, ""
+			return
+		}
+		seen.ProcWhy = err.Error()
+	}
+}
+
+// pivot makes anchor the root and lets go of the old one.
+func pivot(anchor string) error {
+	if err := unix.Chdir(anchor); err != nil {
+		return failure("chdir", anchor, err)
+	}
+	// pivot_root(2), "pivot_root(".", ".")": the old root is stacked on top of
+	// the new one and is detached there, so no directory for it is needed.
+	if err := unix.PivotRoot(".", "."); err != nil {
+		return failure("pivot_root", anchor, err)
+	}
+	if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
+		return failure("umount", "the old root", err)
+	}
+	if err := unix.Chdir("/"); err != nil {
+		return failure("chdir", "/", err)
+	}
+	return nil
+}
+
+// sealRoot makes the root itself read-only, once nothing has to be written.
+func sealRoot() error {
+	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOEXEC}
+	if err := unix.MountSetattr(unix.AT_FDCWD, "/", 0, &attr); err != nil {
+		return failure("mount_setattr", "/", err)
+	}
+	return nil
+}
+
+// makeTarget makes what a mount is put on.
+func makeTarget(target string, dir bool) error {
+	if err := makeParents(target); err != nil {
+		return err
+	}
+	if dir {
+		if err := unix.Mkdir(target, 0o755); err != nil && !errors.Is(err, unix.EEXIST) {
+			return failure("mkdir", target, err)
+		}
+		return nil
+	}
+	fd, err := unix.Open(target, unix.O_CREAT|unix.O_WRONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o444)
+	if errors.Is(err, unix.EROFS) || errors.Is(err, unix.EACCES) {
+		// Beneath a read-only mount made before: the host's own file is there.
+		if unix.Access(target, unix.F_OK) == nil {
+			return nil
+		}
+	}
+	if err != nil {
+		return failure("create", target, err)
+	}
+	unix.Close(fd)
+	return nil
+}
+
+func makeParents(target string) error {
+	dir := path.Dir(target)
+	if unix.Access(dir, unix.F_OK) == nil {
+		return nil
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return failure("mkdir", dir, err)
+	}
+	return nil
+}

@@ -1,0 +1,84 @@
+package sandbox
+
+import (
+	"context"
+	"runtime"
+	"sync"
+	"time"
+)
+
+// cause is why sbx ended a run; the first one stands.
+type cause string
+
+// The causes.
+const (
+	causeNone        cause = ""
+	causeWall        cause = "wall"
+	causeCPU         cause = "cpu"
+	causeOutput      cause = "output"
+	causeInterrupted cause = "interrupted"
+)
+
+// ender ends a run once, and remembers why.
+type ender struct {
+	kill func()
+
+	mu    sync.Mutex
+	first cause
+	over  bool // the script ended by itself: nothing is to be blamed any more
+}
+
+// end kills the run for this cause, unless it has ended already.
+func (e *ender) end(c cause) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.first == causeNone && !e.over {
+		e.first = c
+		e.kill()
+	}
+}
+
+// close says that the run is over, and returns why sbx ended it, if it did.
+func (e *ender) close() cause {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.over = true
+	return e.first
+}
+
+// watchWall ends the run when its wall-clock time is up. The runtime's timers
+// follow CLOCK_MONOTONIC: setting the host's date does not move them.
+func watchWall(ctx context.Context, limit time.Duration, e *ender) {
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		e.end(causeWall)
+	case <-ctx.Done():
+	}
+}
+
+// watchCPU ends the run when its whole tree has used up its CPU time. It looks
+// again when the limit could be reached at the earliest, with every processor
+// busy: a run that sleeps costs a few looks in all.
+func watchCPU(ctx context.Context, limit time.Duration, used func() (time.Duration, error), e *ender) {
+	cpus := time.Duration(max(1, runtime.NumCPU()))
+	timer := time.NewTimer(limit / cpus)
+	defer timer.Stop()
+	for {
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			return
+		}
+		have, err := used()
+		if err != nil {
+			return // RLIMIT_CPU is left
+		}
+		if have >= limit {
+			e.end(causeCPU)
+			return
+		}
+		timer.Reset(max((limit-have)/cpus, 2*time.Millisecond))
+	}
+}

@@ -1,0 +1,168 @@
+package sandbox
+
+import (
+	"errors"
+	"io"
+	"os"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// keep is how much of the head and of the tail of each stream the report holds.
+const keep = 16 << 10
+
+// stream carries one of the script's output streams: live to the reader up to
+// the limit, byte for byte; counted exactly; its head and tail kept.
+type stream struct {
+	to    io.Writer
+	limit int64  // bytes passed on; 0 is no limit
+	over  func() // called once, when the limit is passed
+
+	mu    sync.Mutex
+	bytes int64
+	head  []byte
+	tail  []byte // ring of the last bytes after the head
+	next  int    // where the ring is written next
+	gone  bool   // the reader went away
+}
+
+// pump copies until the last writer of the pipe is gone. It never waits for
+// the script to be ended because a reader is slow: that is the clock's work.
+func (s *stream) pump(from *os.File) {
+	defer from.Close()
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := from.Read(buf)
+		if n > 0 && !s.take(buf[:n]) {
+			return
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// take accounts for p and passes on what the limit leaves. It returns false
+// when the reader has gone: the pipe is then closed, and the script sees EPIPE
+// as it would without sbx.
+func (s *stream) take(p []byte) bool {
+	s.mu.Lock()
+	before := s.bytes
+	s.bytes += int64(len(p))
+	s.remember(p)
+	s.mu.Unlock()
+
+	pass := p
+	if s.limit > 0 {
+		pass = p[:min(int64(len(p)), max(0, s.limit-before))]
+	}
+	if len(pass) > 0 && s.to != nil {
+		if _, err := s.to.Write(pass); err != nil {
+			s.mu.Lock()
+			s.gone = true
+			s.mu.Unlock()
+			return false
+		}
+	}
+	if s.limit > 0 && before <= s.limit && before+int64(len(p)) > s.limit && s.over != nil {
+		s.over()
+	}
+	return true
+}
+
+func (s *stream) remember(p []byte) {
+	if room := keep - len(s.head); room > 0 {
+		n := min(room, len(p))
+		s.head = append(s.head, p[:n]...)
+		p = p[n:]
+	}
+	if len(p) > keep {
+		p = p[len(p)-keep:]
+	}
+	for len(p) > 0 {
+		if len(s.tail) < keep {
+			n := min(keep-len(s.tail), len(p))
+			s.tail = append(s.tail, p[:n]...)
+			p = p[n:]
+			continue
+		}
+		n := copy(s.tail[s.next:], p)
+		s.next = (s.next + n) % keep
+		p = p[n:]
+	}
+}
+
+// output is what the report says of a stream.
+type output struct {
+	Bytes     int64
+	Truncated bool // the reader did not get everything
+	Head      []byte
+	Tail      []byte
+}
+
+func (s *stream) result() output {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	o := output{Bytes: s.bytes, Head: s.head, Truncated: s.gone || s.limit > 0 && s.bytes > s.limit}
+	o.Tail = append(append([]byte(nil), s.tail[s.next:]...), s.tail[:s.next]...)
+	return o
+}
+
+// pipes are the script's standard streams and the hook's channel. The script
+// never gets a descriptor of the caller's: those could be read, written,
+// seeked and re-opened behind sbx's back.
+type pipes struct {
+	stdin, stdout, stderr, events    *os.File // the jail's ends
+	feed, fromOut, fromErr, fromHook *os.File // ours
+}
+
+func openPipes(hook bool) (*pipes, error) {
+	p := &pipes{}
+	pairs := []struct{ r, w **os.File }{{&p.stdin, &p.feed}, {&p.fromOut, &p.stdout}, {&p.fromErr, &p.stderr}, {&p.fromHook, &p.events}}
+	if !hook {
+		pairs = pairs[:3]
+	}
+	for _, pair := range pairs {
+		var fd [2]int
+		if err := unix.Pipe2(fd[:], unix.O_CLOEXEC); err != nil {
+			p.closeAll()
+			return nil, &Error{Op: "make pipes", Err: err, Hint: "raise the limit on open files (ulimit -n)"}
+		}
+		*pair.r, *pair.w = os.NewFile(uintptr(fd[0]), "pipe"), os.NewFile(uintptr(fd[1]), "pipe")
+	}
+	if hook {
+		// Room for a burst of events; refused above /proc/sys/fs/pipe-max-size,
+		// and then the default has to do.
+		_, _ = unix.FcntlInt(p.fromHook.Fd(), unix.F_SETPIPE_SZ, 1<<20)
+	}
+	return p, nil
+}
+
+// closeJail closes the ends that the jail has now.
+func (p *pipes) closeJail() { closeFiles(p.stdin, p.stdout, p.stderr, p.events) }
+
+func (p *pipes) closeAll() {
+	p.closeJail()
+	closeFiles(p.feed, p.fromOut, p.fromErr, p.fromHook)
+}
+
+func closeFiles(files ...*os.File) {
+	for _, f := range files {
+		if f != nil {
+			_ = f.Close() // closing twice is harmless
+		}
+	}
+}
+
+// feedStdin copies the caller's input to the script, or ends it at once.
+func feedStdin(to *os.File, from io.Reader) {
+	defer to.Close()
+	if from == nil {
+		return
+	}
+	// The script may end without reading everything: EPIPE is its right.
+	if _, err := io.Copy(to, from); err != nil && !errors.Is(err, unix.EPIPE) {
+		return
+	}
+}
