@@ -1,0 +1,113 @@
+package sandbox
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sbxproject/sbx/pkg/jail"
+	"github.com/sbxproject/sbx/pkg/profile"
+	"github.com/sbxproject/sbx/pkg/pyhook"
+)
+
+// boot makes what Python reads first: the hook and its configuration.
+func (x *execution) boot() ([]byte, error) {
+	p, in := x.spec.Profile, x.interp
+	sysPath := slices.Clone(in.StdPath)
+	roots := slices.Clone(in.StdPath)
+	if p.Python.SitePackages {
+		sysPath = append(sysPath, in.SitePackages...)
+		roots = append(roots, in.SitePackages...)
+	}
+	c := pyhook.Config{
+		Mode: p.Python.Hooks, EventFD: pyhook.EventFD,
+		Script: x.program.Jail, Display: x.program.Jail, Args: x.spec.Args,
+		SysPath: sysPath, Roots: roots,
+		RestrictedImports: p.Python.RestrictedImports, AllowedImports: p.Python.AllowedImports,
+		Read: p.Files.Read, Write: p.Files.Write,
+		Network:   p.Network != profile.NetworkNone,
+		Processes: slices.Contains(p.Seccomp.Groups, "processes"),
+		ReadPaths: slices.Concat([]string{jail.ScriptDir}, p.Files.ReadPaths),
+		FastExit:  p.Python.FastExit,
+		Exe:       in.Path,
+	}
+	if p.Files.Write {
+		c.WritePaths = append(c.WritePaths, jail.TmpDir, "/dev/shm")
+	}
+	if x.spec.Workspace != "" {
+		c.ReadPaths = append(c.ReadPaths, jail.WorkspaceDir)
+		if p.Files.Write {
+			c.WritePaths = append(c.WritePaths, jail.WorkspaceDir)
+		}
+	}
+	c.ReadPaths = append(c.ReadPaths, c.WritePaths...)
+	c.WritePaths = append(c.WritePaths, p.Files.WritePaths...)
+	return pyhook.BootFile(in.Boot, c)
+}
+
+// request gathers what planning the jail needs to know.
+func (x *execution) request(filter, boot []byte) (jail.Request, error) {
+	p := x.spec.Profile
+	r := jail.Request{
+		Profile: p, Interp: x.interp, Files: x.program.Files, Workspace: x.spec.Workspace != "",
+		Boot: boot, Env: x.spec.Env, Filter: filter,
+		Host: jail.Host{Root: mayMount()},
+	}
+	var err error
+	if r.Read, err = grants("--allow-file-read", p.Files.ReadPaths); err != nil {
+		return r, err
+	}
+	if r.Write, err = grants("--allow-file-write", p.Files.WritePaths); err != nil {
+		return r, err
+	}
+	if p.Files.System {
+		r.Host.System = systemDirs()
+	}
+	return r, nil
+}
+
+// grants looks at the host paths that a jail is to show.
+func grants(flag string, paths []string) ([]jail.Grant, error) {
+	out := make([]jail.Grant, 0, len(paths))
+	for _, p := range paths {
+		real, err := filepath.EvalSymlinks(p)
+		if err == nil {
+			real, err = filepath.Abs(real)
+		}
+		var info os.FileInfo
+		if err == nil {
+			info, err = os.Stat(real)
+		}
+		if err != nil {
+			return nil, &Error{Op: flag, Path: p, Err: err, Hint: "name an existing file or directory"}
+		}
+		out = append(out, jail.Grant{Path: real, Dir: info.IsDir()})
+	}
+	return out, nil
+}
+
+// mayMount says whether sbx itself may clone mount trees: root with
+// CAP_SYS_ADMIN. A plain user's init stage does it, in its own namespace.
+func mayMount() bool {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&header, &data[0]); err != nil {
+		return false
+	}
+	return os.Geteuid() == 0 && data[0].Effective&(1<<unix.CAP_SYS_ADMIN) != 0
+}
+
+// systemDirs are the host's directories of programs and libraries.
+func systemDirs() map[string]string {
+	out := map[string]string{}
+	for _, dir := range []string{"/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"} {
+		if to, err := os.Readlink(dir); err == nil {
+			out[dir] = to
+		} else if info, err := os.Stat(dir); err == nil && info.IsDir() {
+			out[dir] = ""
+		}
+	}
+	return out
+}

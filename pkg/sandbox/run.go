@@ -1,0 +1,374 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sbxproject/sbx/pkg/cgroup"
+	"github.com/sbxproject/sbx/pkg/event"
+	"github.com/sbxproject/sbx/pkg/interp"
+	"github.com/sbxproject/sbx/pkg/jail"
+	"github.com/sbxproject/sbx/pkg/profile"
+	"github.com/sbxproject/sbx/pkg/pyhook"
+	"github.com/sbxproject/sbx/pkg/report"
+	"github.com/sbxproject/sbx/pkg/seccomp"
+	"github.com/sbxproject/sbx/pkg/supervisor"
+)
+
+// keptEvents is how many distinct events of each layer a report can hold;
+// beyond that they are counted.
+const keptEvents = 10_000
+
+// streamGrace is how long a reader may take to accept what is left of the
+// output after the run has ended.
+const streamGrace = 2 * time.Second
+
+// execution is the state of one Run: every part is a value made by the story
+// below, none is global.
+type execution struct {
+	spec   Spec
+	start  time.Time
+	phases []report.Phase
+
+	interp  *interp.Interpreter
+	program *program
+	policy  *seccomp.Policy
+	layers  *layers
+	group   *cgroup.Group
+	pipes   *pipes
+	jail    *jail.Jail
+	ready   *jail.Ready
+	ids     jail.IDs
+	ender   *ender
+	out     *stream
+	err     *stream
+	streams sync.WaitGroup
+
+	recorder   *event.Recorder
+	supervisor *supervisor.Supervisor
+	served     chan error
+	execAt     time.Time // when Python's execve was let through
+	warden     *warden
+	wardenMu   sync.Mutex
+}
+
+// Run executes one program and reports on it. The error is an [*Error]: sbx
+// refused or failed to start it. A program that fails, or that a limit ended,
+// is a report.
+func Run(ctx context.Context, spec Spec) (*report.Report, error) {
+	// The parent-death signal of the jail follows this thread.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+
+	x := &execution{spec: spec, start: spec.Start, recorder: event.NewRecorder(keptEvents)}
+	if x.start.IsZero() {
+		x.start = time.Now()
+	}
+	defer x.close()
+
+	if err := x.prepare(); err != nil { // 1, 2, 3
+		return nil, err
+	}
+	if err := x.makeGroup(); err != nil { // 4
+		return nil, err
+	}
+	if err := x.enter(); err != nil { // 5, 6, 7
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	exit, err := x.attend(ctx) // 8, 9, 10
+	if err != nil {
+		return nil, err
+	}
+	cancel()
+	end := x.finish(exit)    // 11
+	return x.report(end), nil // 12
+}
+
+// phase notes how long the start has taken so far.
+func (x *execution) phase(name string) {
+	x.phases = append(x.phases, report.Phase{Name: name, At: time.Since(x.start)})
+}
+
+// prepare finds the interpreter, reads the program and compiles the policy.
+func (x *execution) prepare() error {
+	s := &x.spec
+	require := append(append([]string(nil), s.Profile.Require...), s.Require...)
+	var err error
+	if x.layers, err = newLayers(require, s.AllowDegraded); err != nil {
+		return err
+	}
+	exe, err := interp.Find(s.Python, s.PathEnv)
+	if err == nil {
+		x.interp, err = interp.Load(exe, s.CacheDir)
+	}
+	if err != nil {
+		return interpreterError(s.Python, err)
+	}
+	x.phase("interpreter")
+
+	limits := treeLimits{bytes: s.Profile.Limits.TmpSize, entries: s.Profile.Limits.TmpInodes}
+	if x.program, err = loadProgram(s.Script, s.Workspace, s.Program, limits); err != nil {
+		return err
+	}
+	var pins []int
+	if s.Profile.Python.Hooks != profile.HooksOff {
+		pins = []int{pyhook.EventFD}
+	}
+	if x.policy, err = seccomp.Resolve(s.Profile.Seccomp, pins); err != nil {
+		return &Error{Op: "system-call policy of profile " + s.Profile.Name, Err: err, Hint: "sbx profile check names the rule"}
+	}
+	return nil
+}
+
+func interpreterError(spec string, err error) error {
+	e := &Error{Op: "find interpreter", Path: spec, Err: err, Exit: exitNotFound, Hint: "name one with --python: a path, or a version such as 3.12 (CPython 3.8 and later)"}
+	if errors.Is(err, interp.ErrNotExecutable) || errors.Is(err, interp.ErrUnsupported) {
+		e.Exit = exitNotExecutable
+	}
+	return e
+}
+
+// Exit statuses of a run that did not take place, as shells have them.
+const (
+	exitNotExecutable = 126
+	exitNotFound      = 127
+)
+
+// makeGroup makes the run's cgroup, and says what of it is missing.
+func (x *execution) makeGroup() error {
+	l := x.spec.Profile.Limits
+	group, err := cgroup.Open(cgroup.Name(), cgroup.Limits{Memory: l.Memory, PIDs: l.PIDs, CPUPercent: l.CPUPercent})
+	if err != nil {
+		return &Error{Op: "make cgroup", Err: err, Hint: layerHint("cgroup.memory")}
+	}
+	x.group = group
+	for name, layer := range group.Layers() {
+		if layer.State == cgroup.Active {
+			x.layers.active(name, layer.Observed)
+		} else {
+			x.layers.absent(name, layer.Why)
+		}
+	}
+	x.phase("cgroup")
+	if err := x.layers.missing("cgroup.memory", "cgroup.cpu", "cgroup.pids"); err != nil {
+		return err
+	}
+	return nil
+}
+
+// enter plans the jail, starts its init stage and waits until it stands.
+func (x *execution) enter() error {
+	program, err := seccomp.CompileCached(x.policy, x.spec.CacheDir)
+	if err != nil {
+		return &Error{Op: "compile filter", Err: err, Hint: layerHint("seccomp")}
+	}
+	filter, err := program.MarshalBinary()
+	if err != nil {
+		return &Error{Op: "encode filter", Err: err}
+	}
+	boot, err := x.boot()
+	if err != nil {
+		return &Error{Op: "prepare the hook", Err: err}
+	}
+	request, err := x.request(filter, boot)
+	if err != nil {
+		return err
+	}
+	blueprint, err := jail.Plan(request)
+	if err != nil {
+		return &Error{Op: "plan jail", Err: err}
+	}
+	if x.ids, err = jail.HostIDs(); err != nil {
+		return &Error{Op: "choose ids", Err: err, Hint: "mount /proc"}
+	}
+	if x.pipes, err = openPipes(blueprint.EventPipe); err != nil {
+		return err
+	}
+	x.phase("plan")
+
+	p := x.pipes
+	x.jail, err = jail.Start(blueprint, jail.Spawn{
+		IDs: x.ids, Stdin: p.stdin, Stdout: p.stdout, Stderr: p.stderr, Events: p.events,
+		CgroupDir: x.group.V2Dir(), CgroupTasks: x.group.Tasks(),
+	})
+	p.closeJail()
+	if err != nil {
+		return jailError(err)
+	}
+	x.program.Close()
+	x.phase("clone")
+	x.ender = &ender{kill: x.jail.Kill}
+	ready, listener, err := x.jail.Ready()
+	if err != nil {
+		return jailError(err)
+	}
+	x.ready = ready
+	x.phase("jail")
+	x.supervisor = supervisor.New(supervisor.Options{
+		Listener: listener, Policy: x.policy, Recorder: x.recorder, Start: x.start,
+		InitPID: x.jail.PID, Writable: blueprint.Writable, Hook: p.fromHook,
+		OnExec: x.observe, Trace: x.spec.Profile.Trace, Stacks: x.stacks(),
+	})
+	return x.judge()
+}
+
+// judge records what the init stage observed and refuses a run that lacks a
+// required layer. What can only be seen on Python's own process follows in
+// observe.
+func (x *execution) judge() error {
+	r, l := x.ready, x.layers
+	if r.Landlock != "" {
+		l.active("landlock", r.Landlock)
+	} else {
+		l.absent("landlock", r.LandlockWhy)
+	}
+	notify := "listener held by sbx, default action USER_NOTIF"
+	if r.WaitKillable {
+		notify += ", WAIT_KILLABLE_RECV"
+	}
+	l.active("seccomp_notify", notify)
+	if x.spec.Profile.Limits.Wall > 0 {
+		l.active("wall_clock", fmt.Sprintf("timer of %s on CLOCK_MONOTONIC", x.spec.Profile.Limits.Wall))
+	} else {
+		l.absent("wall_clock", "the profile sets no limit")
+	}
+	if r.CgroupNS != "" {
+		l.absent("cgroupns", r.CgroupNS)
+	}
+	if err := l.missing("landlock", "seccomp_notify", "wall_clock"); err != nil {
+		return err
+	}
+	if x.spec.Profile.Python.Hooks == profile.HooksOff && l.required["python_hooks"] {
+		l.absent("python_hooks", "the hook is off")
+		if err := l.missing("python_hooks"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// attend starts Python and stays with it until it ends or is ended.
+func (x *execution) attend(ctx context.Context) (*jail.Exit, error) {
+	limits := x.spec.Profile.Limits
+	x.out = &stream{to: x.spec.Stdout, limit: limits.Output}
+	x.err = &stream{to: x.spec.Stderr, limit: limits.Output}
+	if limits.OutputAction == profile.OutputKill {
+		over := func() { x.ender.end(causeOutput) }
+		x.out.over, x.err.over = over, over
+	}
+	x.streams.Go(func() { x.out.pump(x.pipes.fromOut) })
+	x.streams.Go(func() { x.err.pump(x.pipes.fromErr) })
+	go feedStdin(x.pipes.feed, x.spec.Stdin)
+
+	x.served = make(chan error, 1)
+	go func() { x.served <- x.supervisor.Serve(context.WithoutCancel(ctx)) }()
+
+	if err := x.jail.Go(); err != nil {
+		return nil, x.startError(jailError(err))
+	}
+	if err := x.jail.Started(); err != nil {
+		return nil, x.startError(jailError(err))
+	}
+	x.phase("python")
+	x.startClocks(ctx)
+	exit, err := x.jail.Exited()
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, unix.ECONNRESET) {
+		return nil, jailError(err)
+	}
+	return exit, nil
+}
+
+// startError prefers the supervisor's reason for a Python that did not start:
+// a layer that was not observed.
+func (x *execution) startError(err error) error {
+	x.jail.Kill()
+	var own *Error
+	if served := <-x.served; errors.As(served, &own) {
+		x.served <- nil
+		return own
+	}
+	x.served <- nil
+	return err
+}
+
+// startClocks runs what can end the run from outside.
+func (x *execution) startClocks(ctx context.Context) {
+	limits := x.spec.Profile.Limits
+	if limits.Wall > 0 {
+		go watchWall(ctx, limits.Wall-time.Since(x.execAt), x.ender)
+	}
+	if limits.CPUTime > 0 {
+		go watchCPU(ctx, limits.CPUTime, func() (time.Duration, error) {
+			u, err := x.group.Usage()
+			return u.CPUUser + u.CPUSystem, err
+		}, x.ender)
+	}
+	go func() {
+		timer := time.NewTimer(wardenDelay)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+			x.hireWarden(ctx)
+		case <-ctx.Done():
+		}
+	}()
+	go func() {
+		<-ctx.Done()
+		x.ender.end(causeInterrupted) // a run that is over already is not touched
+	}()
+}
+
+func (x *execution) hireWarden(ctx context.Context) {
+	x.wardenMu.Lock()
+	defer x.wardenMu.Unlock()
+	if ctx.Err() != nil {
+		return
+	}
+	w, err := startWarden()
+	if err == nil {
+		x.warden = w
+	}
+}
+
+// close lets go of everything, in the reverse order of its making. It may be
+// reached from any step.
+func (x *execution) close() {
+	if x.jail != nil {
+		x.jail.Kill()
+		_, _ = x.jail.Wait()
+		x.jail = nil
+	}
+	if x.served != nil {
+		<-x.served
+		x.served = nil
+	}
+	if x.pipes != nil {
+		x.pipes.closeAll()
+	}
+	if x.group != nil {
+		_ = x.group.Close()
+		x.group = nil
+	}
+	x.wardenMu.Lock()
+	x.warden.dismiss()
+	x.warden = nil
+	x.wardenMu.Unlock()
+	if x.program != nil {
+		x.program.Close()
+	}
+}
+
+// jailError says what a step of the jail's making means for the user.
+func jailError(err error) error {
+	return &Error{Op: "build jail", Err: err, Hint: jailHint(err, os.Geteuid() == 0)}
+}
