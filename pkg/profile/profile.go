@@ -46,17 +46,17 @@ type Profile struct {
 // Limits bounds a run. Zero means no limit, except where a comment says otherwise.
 type Limits struct {
 	Wall       time.Duration `yaml:"wall"`
-	CPUTime    time.Duration `yaml:"cpu_time"`
-	Memory     int64         `yaml:"memory"`      // bytes
+	CPUTime    time.Duration `yaml:"cpu_time"`    // user and system, of the whole tree
+	Memory     Size          `yaml:"memory"`      // of the whole tree
 	CPUPercent int           `yaml:"cpu_percent"` // of one CPU; 200 is two CPUs
 	PIDs       int64         `yaml:"pids"`        // processes and threads
-	Output     int64         `yaml:"output"`      // bytes of stdout and stderr each
+	Output     Size          `yaml:"output"`      // of stdout and of stderr, each
 	// OutputAction says what happens at the output limit.
 	OutputAction OutputAction `yaml:"output_action"`
-	TmpSize      int64        `yaml:"tmp_size"`   // bytes of /tmp and of the workspace copy
-	TmpInodes    int64        `yaml:"tmp_inodes"` // files and directories in /tmp
-	OpenFiles    uint64       `yaml:"open_files"` // RLIMIT_NOFILE
-	FileSize     int64        `yaml:"file_size"`  // RLIMIT_FSIZE, bytes
+	TmpSize      Size         `yaml:"tmp_size"`   // of /tmp, and of the copy of a workspace; never zero
+	TmpInodes    int64        `yaml:"tmp_inodes"` // files and directories in either; never zero
+	OpenFiles    uint64       `yaml:"open_files"` // RLIMIT_NOFILE; never zero
+	FileSize     Size         `yaml:"file_size"`  // RLIMIT_FSIZE
 }
 
 // OutputAction says what happens when the script has printed too much.
@@ -93,6 +93,9 @@ type Files struct {
 	WritePaths []string `yaml:"write_paths,omitempty"`
 	// SharedMemory gives a writable /dev/shm (multiprocessing needs it).
 	SharedMemory bool `yaml:"shared_memory"`
+	// System shows the host's programs and libraries (/usr, /bin, /lib*),
+	// read-only.
+	System bool `yaml:"system"`
 }
 
 // Seccomp is the system-call policy. What no rule allows is refused by the
@@ -100,6 +103,8 @@ type Files struct {
 type Seccomp struct {
 	// Groups are named sets of rules (see pkg/seccomp), allowed without a look.
 	Groups []string `yaml:"groups"`
+	// AddGroups are added to the groups that are inherited.
+	AddGroups []string `yaml:"add_groups,omitempty"`
 	// Rules are allowed or refused one by one, on top of the groups.
 	Rules []Rule `yaml:"rules,omitempty"`
 	// Import is the path of an OCI/Docker seccomp JSON whose allowed calls are

@@ -1,0 +1,330 @@
+// Package cgroup gives each run a control group of its own: a bound on its
+// memory, processes and processor share, and the kernel's account of what it
+// used.
+//
+// A group is one directory per hierarchy: one in all on cgroup v2, one per
+// controller on v1. What is written is read back; what a host does not let us
+// have is reported as absent, with the reason, and decided on by the caller.
+//
+// The files are written directly. github.com/containerd/cgroups/v3 serves as
+// the second opinion in the tests: linked into sbx it would cost more than a
+// fifth of Python's own start in package initialisation (protobuf, ebpf, D-Bus),
+// in both stages of a run.
+package cgroup
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Limits of a group; zero is no limit.
+type Limits struct {
+	Memory     int64 // bytes
+	PIDs       int64 // processes and threads
+	CPUPercent int   // of one CPU
+}
+
+// State says whether a controller is at work.
+type State string
+
+// The states.
+const (
+	Active State = "active"
+	Absent State = "absent"
+)
+
+// Layer is what is known of one controller.
+type Layer struct {
+	State    State
+	Observed string // what the kernel says, read back
+	Why      string // why it is absent
+}
+
+// The names of the layers.
+const (
+	layerMemory = "cgroup.memory"
+	layerCPU    = "cgroup.cpu"
+	layerPIDs   = "cgroup.pids"
+)
+
+// Usage is what a group has used so far.
+type Usage struct {
+	CPUUser, CPUSystem time.Duration
+	Memory, MemoryPeak int64 // bytes
+	Anon, File, Kernel int64 // parts of Memory
+	PIDs, PIDsPeak     int64 // PIDsPeak is 0 where the kernel does not count it
+	Throttled          time.Duration
+}
+
+// Events are the times that a group ran into its limits.
+type Events struct {
+	OOMKills int64 // processes killed for memory
+	MemMax   int64 // allocations that met the limit
+	PIDsMax  int64 // forks refused
+}
+
+// Group is the control group of one run.
+type Group struct {
+	name   string
+	layers map[string]Layer
+	v2     string            // directory, "" without v2
+	v1     map[string]string // controller to directory
+	dir    *os.File
+	tasks  []*os.File
+}
+
+// prefix begins the name of every group of ours.
+const prefix = "sbx-"
+
+var count atomic.Uint64
+
+// Name returns a name that no other run has: our pid and start time say whose
+// group it is after we are gone.
+func Name() string {
+	return fmt.Sprintf("%s%d-%d-%d", prefix, os.Getpid(), startTime(os.Getpid()), count.Add(1))
+}
+
+// startTime is field 22 of /proc/PID/stat (proc_pid_stat(5)): pids are used
+// again, a pid with its start time is not. It is 0 for a process that is gone
+// or only waits to be reaped.
+func startTime(pid int) uint64 {
+	data, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return 0
+	}
+	// The command may contain spaces and parentheses; it ends at the last one.
+	i := strings.LastIndexByte(string(data), ')')
+	if i < 0 {
+		return 0
+	}
+	f := strings.Fields(string(data[i+1:]))
+	if len(f) < 20 || f[0] == "Z" || f[0] == "X" {
+		return 0
+	}
+	n, err := strconv.ParseUint(f[19], 10, 64)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+// Open makes a group in every hierarchy that is there. Controllers that cannot
+// be had are absent in Layers; the error is for a host that answers nonsense.
+func Open(name string, l Limits) (*Group, error) {
+	g := &Group{name: name, layers: map[string]Layer{}, v1: map[string]string{}}
+	places, err := hierarchies()
+	if err != nil {
+		for _, layer := range []string{layerMemory, layerCPU, layerPIDs} {
+			g.layers[layer] = Layer{State: Absent, Why: err.Error()}
+		}
+		return g, nil
+	}
+	if places.v2 != "" {
+		g.openV2(places.v2, l)
+	} else {
+		g.openV1(places.v1, l)
+	}
+	return g, nil
+}
+
+// Layers says of each controller whether it is at work.
+func (g *Group) Layers() map[string]Layer { return g.layers }
+
+// V2Dir is the directory to clone into (clone(2), CLONE_INTO_CGROUP), nil on v1.
+func (g *Group) V2Dir() *os.File { return g.dir }
+
+// Tasks are the v1 files to which a thread that joins writes 0. A move by pid
+// from outside waits for a grace period of the kernel, 11 to 14 ms; a thread
+// that moves itself does not.
+func (g *Group) Tasks() []*os.File { return g.tasks }
+
+// setting is one limit: a file, what is written, and how near to it the kernel
+// must come (it rounds memory to pages).
+type setting struct {
+	layer, file string
+	value       int64
+	slack       int64
+}
+
+// write sets a limit and reads it back.
+func (s setting) write(dir string) (string, error) {
+	file := filepath.Join(dir, s.file)
+	if err := writeFile(file, strconv.FormatInt(s.value, 10)); err != nil {
+		return "", err
+	}
+	have, err := readInt(file)
+	if err != nil {
+		return "", err
+	}
+	if have < s.value-s.slack || have > s.value+s.slack {
+		return "", fmt.Errorf("%s: wrote %d, it says %d", s.file, s.value, have)
+	}
+	return fmt.Sprintf("%s=%d", s.file, have), nil
+}
+
+// note records how the settings of a layer went; where one failed it is absent.
+func (g *Group) note(layer, observed string, err error) {
+	if err != nil {
+		g.layers[layer] = Layer{State: Absent, Why: err.Error()}
+		return
+	}
+	if have := g.layers[layer]; have.State == Absent {
+		return
+	} else if have.Observed != "" {
+		observed = have.Observed + " " + observed
+	}
+	g.layers[layer] = Layer{State: Active, Observed: observed}
+}
+
+// dirs are all directories of the group.
+func (g *Group) dirs() []string {
+	var out []string
+	if g.v2 != "" {
+		out = append(out, g.v2)
+	}
+	for _, d := range g.v1 {
+		out = append(out, d)
+	}
+	return out
+}
+
+// killTime bounds how long Kill and Close wait for the kernel.
+const killTime = 2 * time.Second
+
+// Kill ends every process of the group.
+func (g *Group) Kill() error {
+	if g.v2 != "" {
+		return writeFile(filepath.Join(g.v2, "cgroup.kill"), "1")
+	}
+	for _, dir := range g.v1 {
+		return killTasks(dir)
+	}
+	return nil
+}
+
+// killTasks is the way of v1: until nobody is left, since a task may fork while
+// the list is read.
+func killTasks(dir string) error {
+	deadline := time.Now().Add(killTime)
+	for {
+		data, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
+		if errors.Is(err, os.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("list group: %w", err)
+		}
+		pids := strings.Fields(string(data))
+		if len(pids) == 0 {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("%d processes of %s do not end", len(pids), filepath.Base(dir))
+		}
+		for _, p := range pids {
+			// 0 is a process of a foreign pid namespace; ours are never that.
+			if pid, err := strconv.Atoi(p); err == nil && pid > 1 {
+				_ = unix.Kill(pid, unix.SIGKILL)
+			}
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// Close removes the group. Its processes must be gone, or going.
+func (g *Group) Close() error {
+	g.closeFiles()
+	var errs []error
+	for _, dir := range g.dirs() {
+		errs = append(errs, remove(dir, time.Now().Add(killTime)))
+	}
+	g.v2, g.v1 = "", nil
+	return errors.Join(errs...)
+}
+
+func (g *Group) closeFiles() {
+	if g.dir != nil {
+		_ = g.dir.Close()
+		g.dir = nil
+	}
+	for _, f := range g.tasks {
+		_ = f.Close()
+	}
+	g.tasks = nil
+}
+
+// remove waits, within bounds, for the last task: a killed process leaves its
+// group a moment after its parent may have reaped it.
+func remove(dir string, deadline time.Time) error {
+	for {
+		err := unix.Rmdir(dir)
+		if err == nil || errors.Is(err, unix.ENOENT) {
+			return nil
+		}
+		if !errors.Is(err, unix.EBUSY) || time.Now().After(deadline) {
+			return fmt.Errorf("remove cgroup %s: %w", dir, err)
+		}
+		time.Sleep(200 * time.Microsecond)
+	}
+}
+
+func writeFile(name, value string) error {
+	fd, err := unix.Open(name, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return &os.PathError{Op: "open", Path: name, Err: err}
+	}
+	defer unix.Close(fd)
+	if _, err := unix.Write(fd, []byte(value)); err != nil {
+		return &os.PathError{Op: "write " + value + " to", Path: name, Err: err}
+	}
+	return nil
+}
+
+// readInt reads a file that holds one number, or "max".
+func readInt(name string) (int64, error) {
+	data, err := os.ReadFile(name)
+	if err != nil {
+		return 0, err
+	}
+	text := strings.TrimSpace(string(data))
+	if text == "max" {
+		return 0, nil
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("read %s: %w", filepath.Base(name), err)
+	}
+	return n, nil
+}
+
+// readKeys reads a file of lines "key number"; a file that is not there has no
+// keys.
+func readKeys(name string) map[string]int64 {
+	data, err := os.ReadFile(name)
+	if err != nil {
+		return nil
+	}
+	return parseKeys(string(data))
+}
+
+func parseKeys(data string) map[string]int64 {
+	out := map[string]int64{}
+	for line := range strings.Lines(data) {
+		f := strings.Fields(line)
+		if len(f) != 2 {
+			continue
+		}
+		if n, err := strconv.ParseInt(f[1], 10, 64); err == nil {
+			out[f[0]] = n
+		}
+	}
+	return out
+}

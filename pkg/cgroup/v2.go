@@ -1,0 +1,150 @@
+package cgroup
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// openV2 makes the group on the unified hierarchy, beneath parent or beneath
+// the nearest ancestor that lets us and has the controllers: a group with
+// processes in it cannot hand controllers on (cgroups(7), "no internal
+// processes"), and our own group has at least ourselves.
+func (g *Group) openV2(own string, l Limits) {
+	var why error
+	for parent := own; strings.HasPrefix(parent, mountOf(own)); parent = filepath.Dir(parent) {
+		if err := g.leafV2(parent); err == nil {
+			why = nil
+			break
+		} else if why == nil {
+			why = err
+		}
+	}
+	if g.v2 == "" {
+		for _, layer := range []string{layerMemory, layerCPU, layerPIDs} {
+			g.layers[layer] = Layer{State: Absent, Why: why.Error()}
+		}
+		return
+	}
+	have, err := os.ReadFile(filepath.Join(g.v2, "cgroup.controllers"))
+	controllers := strings.Fields(string(have))
+	for _, c := range []struct{ name, layer string }{{"memory", layerMemory}, {"pids", layerPIDs}, {"cpu", layerCPU}} {
+		if err != nil || !slices.Contains(controllers, c.name) {
+			g.layers[c.layer] = Layer{State: Absent, Why: fmt.Sprintf("controller %s is not delegated to %s", c.name, filepath.Dir(g.v2))}
+			continue
+		}
+		g.note(c.layer, "v2 "+g.name, nil)
+		g.limitV2(c.name, c.layer, l)
+	}
+	g.dir, err = os.OpenFile(g.v2, unix.O_DIRECTORY|unix.O_PATH, 0)
+	if err != nil {
+		g.note(layerMemory, "", err)
+	}
+}
+
+// mountOf is the top of the hierarchy that a group is in. It is a variable part
+// of the path only in tests, which work on a tree of their own.
+func mountOf(group string) string {
+	for dir := group; dir != "/" && dir != "."; dir = filepath.Dir(dir) {
+		if _, err := os.Stat(filepath.Join(filepath.Dir(dir), "cgroup.controllers")); errors.Is(err, os.ErrNotExist) {
+			return dir
+		}
+	}
+	return group
+}
+
+// leafV2 makes the leaf beneath parent, with the controllers handed on.
+func (g *Group) leafV2(parent string) error {
+	var errs []error
+	for _, c := range []string{"+memory", "+pids", "+cpu"} {
+		// One by one: a controller that is missing must not cost the others.
+		errs = append(errs, writeFile(filepath.Join(parent, "cgroup.subtree_control"), c))
+	}
+	dir := filepath.Join(parent, g.name)
+	if err := unix.Mkdir(dir, 0o755); err != nil {
+		return &os.PathError{Op: "mkdir", Path: dir, Err: err}
+	}
+	have, err := os.ReadFile(filepath.Join(dir, "cgroup.controllers"))
+	if err != nil || !slices.Contains(strings.Fields(string(have)), "memory") {
+		_ = unix.Rmdir(dir)
+		if err == nil {
+			err = errors.Join(errs...)
+		}
+		if err == nil {
+			err = fmt.Errorf("%s has no memory controller", parent)
+		}
+		return err
+	}
+	g.v2 = dir
+	return nil
+}
+
+func (g *Group) limitV2(controller, layer string, l Limits) {
+	switch {
+	case controller == "memory" && l.Memory > 0:
+		observed, err := setting{layer, "memory.max", l.Memory, int64(os.Getpagesize())}.write(g.v2)
+		g.note(layer, observed, err)
+		// The whole group is one program: half of it is of no use.
+		g.note(layer, "memory.oom.group=1", writeFile(filepath.Join(g.v2, "memory.oom.group"), "1"))
+		_ = writeFile(filepath.Join(g.v2, "memory.swap.max"), "0") // missing where there is no swap
+	case controller == "pids" && l.PIDs > 0:
+		observed, err := setting{layer, "pids.max", l.PIDs, 0}.write(g.v2)
+		g.note(layer, observed, err)
+	case controller == "cpu" && l.CPUPercent > 0:
+		want := fmt.Sprintf("%d %d", int64(l.CPUPercent)*period/100, period)
+		file := filepath.Join(g.v2, "cpu.max")
+		err := writeFile(file, want)
+		if have, rerr := os.ReadFile(file); err == nil && (rerr != nil || strings.TrimSpace(string(have)) != want) {
+			err = fmt.Errorf("cpu.max: wrote %q, it says %q", want, have)
+		}
+		g.note(layer, "cpu.max="+want, err)
+	}
+}
+
+func (g *Group) usageV2() (Usage, error) {
+	cpu := readKeys(filepath.Join(g.v2, "cpu.stat"))
+	if cpu == nil {
+		return Usage{}, fmt.Errorf("read cpu.stat of %s: no such group", g.name)
+	}
+	stat := readKeys(filepath.Join(g.v2, "memory.stat"))
+	u := Usage{
+		CPUUser: time.Duration(cpu["user_usec"]) * time.Microsecond, CPUSystem: time.Duration(cpu["system_usec"]) * time.Microsecond,
+		Throttled: time.Duration(cpu["throttled_usec"]) * time.Microsecond,
+		Anon:      stat["anon"], File: stat["file"], Kernel: stat["kernel"],
+	}
+	u.Memory, _ = readInt(filepath.Join(g.v2, "memory.current"))
+	u.MemoryPeak, _ = readInt(filepath.Join(g.v2, "memory.peak")) // Linux 5.19
+	u.PIDs, _ = readInt(filepath.Join(g.v2, "pids.current"))
+	u.PIDsPeak, _ = readInt(filepath.Join(g.v2, "pids.peak")) // Linux 6.6
+	return u, nil
+}
+
+func (g *Group) eventsV2() Events {
+	memory := readKeys(filepath.Join(g.v2, "memory.events"))
+	return Events{
+		OOMKills: memory["oom_kill"], MemMax: memory["max"],
+		PIDsMax: readKeys(filepath.Join(g.v2, "pids.events"))["max"],
+	}
+}
+
+// Usage reads the kernel's accounts.
+func (g *Group) Usage() (Usage, error) {
+	if g.v2 != "" {
+		return g.usageV2()
+	}
+	return g.usageV1()
+}
+
+// Events reads how often the group met its limits.
+func (g *Group) Events() (Events, error) {
+	if g.v2 != "" {
+		return g.eventsV2(), nil
+	}
+	return g.eventsV1(), nil
+}

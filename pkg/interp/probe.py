@@ -1,0 +1,56 @@
+"""Answers, as JSON on standard output, what sbx must know of this interpreter.
+
+Run as `python -I -S -B -c <this>` with the hook's source on standard input.
+Code of installed packages is not imported; their directories are listed only.
+"""
+import sys
+
+if sys.version_info < (3, 8):
+    sys.stdout.write('{"version": "%d.%d.%d"}' % sys.version_info[:3])
+    sys.exit(0)
+
+import json
+import marshal
+import os
+import sysconfig
+
+hook = sys.stdin.buffer.read()
+isolated = [p for p in sys.path if os.path.exists(p)]
+stdlib = os.path.dirname(os.__file__)
+
+
+def site_directories():
+    found = []
+    import site
+
+    if os.path.exists(os.path.join(os.path.dirname(os.path.dirname(sys.executable)), "pyvenv.cfg")):
+        # -S leaves out the step that sees a virtual environment.
+        prefix = os.path.dirname(os.path.dirname(sys.executable))
+        found += site.getsitepackages([prefix])
+    else:
+        found += site.getsitepackages([sys.prefix, sys.exec_prefix])
+    out = []
+    for d in found:
+        d = os.path.realpath(d)
+        if os.path.isdir(d) and d not in out:
+            out.append(d)
+    return out
+
+
+extensions = []
+for folder in isolated:
+    if os.path.isdir(folder):
+        extensions += [os.path.join(folder, n) for n in sorted(os.listdir(folder)) if n.endswith(".so")]
+
+print(json.dumps({
+    "version": "%d.%d.%d" % sys.version_info[:3],
+    "implementation": sys.implementation.name,
+    "prefix": sys.prefix,
+    "exec_prefix": sys.exec_prefix,
+    "stdlib": stdlib,
+    "std_path": isolated,
+    "site_packages": site_directories(),
+    "extensions": extensions,
+    "shared": bool(sysconfig.get_config_var("Py_ENABLE_SHARED")),
+    "boot": marshal.dumps(compile(hook, "<sbx>", "exec", dont_inherit=True)).hex(),
+}))

@@ -1,0 +1,208 @@
+package pyhook
+
+import (
+	_ "embed"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/sbxproject/sbx/pkg/profile"
+)
+
+// Source is the text of the hook, compiled once per interpreter and handed over
+// as marshalled code: hook.py, what is watched; imports.py, imports and uncaught
+// exceptions; run.py, how the script is run.
+var Source = slices.Concat(hookSource, importsSource, runSource)
+
+var (
+	//go:embed hook.py
+	hookSource []byte
+	//go:embed imports.py
+	importsSource []byte
+	//go:embed run.py
+	runSource []byte
+)
+
+// Filename is the file name that Source should be compiled under. It starts
+// with '<' so that traceback and linecache look for no such file.
+const Filename = "<sbx>"
+
+// Descriptor numbers in the jail, high enough that a script's own descriptors
+// get the numbers that they get without sbx.
+const (
+	EventFD = 1000
+	BootFD  = 1001
+)
+
+// Command is the text after python's -c. It is one line and holds no policy:
+// CPython 3.13 keeps it as source for tracebacks.
+const Command = "import marshal,posix;" +
+	"boot=marshal.loads(b''.join(iter(lambda:posix.read(1001,1<<20),b'')));posix.close(1001);" +
+	"hook={};exec(boot[1],hook);main=hook['main'];del hook;main(boot[0])"
+
+// FloodCap is how many events of one operation and verdict are reported one by
+// one; after that only the powers of two are, and the total at the end.
+const FloodCap = 2000
+
+// Config is what the hook is told about one run.
+type Config struct {
+	Mode    profile.HookMode
+	EventFD int
+	// Script is the path in the jail of a file, or of a directory or zip archive
+	// with __main__.py. It becomes __file__ and the name in tracebacks.
+	Script  string
+	Display string   // what the user typed: sys.argv[0]; Script if empty
+	Args    []string // sys.argv[1:]
+	SysPath []string // sys.path[1:], complete; sys.path[0] is the script's directory
+	Roots   []string // directories of the runtime: code there is not the script's
+
+	RestrictedImports []string
+	AllowedImports    []string // nil: no allow list
+
+	// What the script may do; enforce mode refuses the rest before the call.
+	Read, Write, Network, Processes bool
+	// Prefixes in the jail that are readable and writable whatever Read and
+	// Write say.
+	ReadPaths, WritePaths []string
+
+	// FastExit ends the process after atexit and flush, without tearing the
+	// interpreter down, whenever nothing would be lost by that.
+	FastExit bool
+	Exe      string // sys.executable; unchanged if empty
+}
+
+// Marshal returns the configuration as a dictionary in Python's marshal format,
+// version 2, which every supported interpreter reads.
+func (c Config) Marshal() ([]byte, error) {
+	switch c.Mode {
+	case profile.HooksEnforce, profile.HooksObserve, profile.HooksOff:
+	default:
+		return nil, fmt.Errorf("encode hook configuration: unknown hook mode %q", c.Mode)
+	}
+	if !path.IsAbs(c.Script) {
+		return nil, fmt.Errorf("encode hook configuration: script path %q is not absolute", c.Script)
+	}
+	if c.EventFD < 0 {
+		return nil, fmt.Errorf("encode hook configuration: event descriptor %d is negative", c.EventFD)
+	}
+	display := c.Display
+	if display == "" {
+		display = c.Script
+	}
+	var allowed any // None, unlike an empty list, allows every module
+	if c.AllowedImports != nil {
+		allowed = c.AllowedImports
+	}
+	var e encoder
+	e.byte('{')
+	for _, entry := range []struct {
+		key   string
+		value any
+	}{
+		{"mode", string(c.Mode)},
+		{"fd", c.EventFD},
+		{"script", c.Script},
+		{"display", display},
+		{"args", c.Args},
+		{"path", c.SysPath},
+		{"roots", c.Roots},
+		{"restricted", c.RestrictedImports},
+		{"allowed", allowed},
+		{"read", c.Read},
+		{"write", c.Write},
+		{"network", c.Network},
+		{"processes", c.Processes},
+		{"readpaths", c.ReadPaths},
+		{"writepaths", c.WritePaths},
+		{"fastexit", c.FastExit},
+		{"exe", c.Exe},
+		{"cap", FloodCap},
+	} {
+		e.string(entry.key)
+		e.value(entry.value)
+	}
+	e.byte('0') // TYPE_NULL ends a dictionary
+	if e.err != nil {
+		return nil, fmt.Errorf("encode hook configuration: %w", e.err)
+	}
+	return e.buf, nil
+}
+
+// BootFile returns what is written to the boot descriptor: a marshalled tuple of
+// the configuration and the code object, code being marshal.dumps of Source
+// compiled. Version 2 data holds no references, so that the reference numbers
+// inside code stay right behind it.
+func BootFile(code []byte, c Config) ([]byte, error) {
+	if len(code) == 0 {
+		return nil, errors.New("build boot file: no code")
+	}
+	config, err := c.Marshal()
+	if err != nil {
+		return nil, fmt.Errorf("build boot file: %w", err)
+	}
+	var e encoder
+	e.sized('(', 2)
+	return append(append(e.buf, config...), code...), nil
+}
+
+// An encoder writes Python's marshal format, version 2 (Python/marshal.c).
+type encoder struct {
+	buf []byte
+	err error
+}
+
+func (e *encoder) byte(b byte) { e.buf = append(e.buf, b) }
+
+func (e *encoder) sized(tag byte, n int) {
+	e.byte(tag)
+	e.buf = binary.LittleEndian.AppendUint32(e.buf, uint32(n))
+}
+
+func (e *encoder) value(v any) {
+	switch v := v.(type) {
+	case nil:
+		e.byte('N')
+	case bool:
+		if v {
+			e.byte('T')
+		} else {
+			e.byte('F')
+		}
+	case int:
+		e.sized('i', v)
+	case string:
+		e.string(v)
+	case []string:
+		e.sized('(', len(v))
+		for _, s := range v {
+			e.string(s)
+		}
+	}
+}
+
+// string writes s as Python's os.fsdecode would give it: a byte that is not
+// UTF-8 becomes the lone surrogate U+DC80 to U+DCFF (PEP 383), which marshal
+// keeps as the three bytes of its UTF-8 form.
+func (e *encoder) string(s string) {
+	if strings.IndexByte(s, 0) >= 0 {
+		e.err = errors.Join(e.err, fmt.Errorf("string %q holds a NUL byte", s))
+		return
+	}
+	var out []byte
+	for len(s) > 0 {
+		r, n := utf8.DecodeRuneInString(s)
+		if r == utf8.RuneError && n == 1 {
+			low := s[0] - 0x80
+			out = append(out, 0xED, 0xB2|low>>6, 0x80|low&0x3F)
+		} else {
+			out = append(out, s[:n]...)
+		}
+		s = s[n:]
+	}
+	e.sized('u', len(out))
+	e.buf = append(e.buf, out...)
+}

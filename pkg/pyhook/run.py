@@ -1,0 +1,324 @@
+
+
+def make_audit(handlers, mode):
+    def audit(event, args, /, get=handlers.get, odd=(IndexError, TypeError, ValueError), Refusal=PermissionError,
+              enforce=mode == 'enforce'):
+        handler = get(event)
+        if handler is None:
+            return
+        try:
+            refusal = handler(args)
+        except odd:
+            # sys.audit is public: an event of another shape than the interpreter's.
+            refusal = Refusal(1, event + ': malformed event (sbx policy)') if enforce else None
+        if refusal is None:
+            return
+        get = handler = args = Refusal = odd = None
+        raise refusal
+
+    return audit
+
+
+def install(config, home, boot, stop):
+    exact, text = make_text()
+    send, number, emit, counters = make_emit(config['fd'], config['cap'], text)
+    runtime, mine = make_frames(directories(config['roots']), stop)
+    judge = make_judge(config['mode'], emit)
+    strip, report, on_unraisable = make_errors(number, send, runtime, boot)
+    handlers = file_handlers(config, home, judge, exact, text, runtime, mine)
+    handlers.update(network_handlers(config, judge, text, runtime, mine))
+    handlers.update(process_handlers(config, judge, text, runtime, mine))
+    handlers.update(tamper_handlers(judge, emit, text, exact, runtime, mine))
+    handlers['sys.unraisablehook'] = on_unraisable
+    make_imports(config, emit, runtime, strip, report, exact)
+
+    cap = config['cap']
+
+    def end(status):
+        totals = [(op, code, n) for (op, code), n in [(key, counters[key]() - 1) for key in list(counters)] if n > cap]
+        while True:  # as many records as it takes at less than PIPE_BUF each
+            send((4, posix.getpid(), get_native_id(), time.monotonic_ns(), status, tuple(totals[:50])))
+            totals = totals[50:]
+            if not totals:
+                return
+
+    send((1, posix.getpid(), get_native_id(), time.monotonic_ns(), '%d.%d.%d' % sys.version_info[:3], config['mode']))
+    sys.addaudithook(make_audit(handlers, config['mode']))
+    return strip, report, end
+
+
+class SiteBuiltin:
+    """exit, quit, help and the like, which python -S leaves out: made on first use."""
+    def __init__(self, name):
+        self.__dict__['_name'] = name
+
+    def _real(self):
+        import _sitebuiltins
+        name = self._name
+        if name == 'help':
+            real = _sitebuiltins._Helper()
+        elif name in ('exit', 'quit'):
+            real = _sitebuiltins.Quitter(name, 'Ctrl-D (i.e. EOF)')
+        elif name == 'copyright':
+            real = _sitebuiltins._Printer(name, sys.copyright)
+        else:
+            real = _sitebuiltins._Printer(name, 'See https://www.python.org/psf/license/')
+        setattr(builtins, name, real)
+        return real
+
+    def __call__(self, *args, **kwargs):
+        return self._real()(*args, **kwargs)
+
+    def __repr__(self):
+        return repr(self._real())
+
+    def __getattr__(self, name):
+        return getattr(self._real(), name)
+
+
+def archive(script, source):
+    """Whether python SCRIPT would run __main__ out of it."""
+    if source is None:
+        return True
+    if b'PK\x05\x06' not in source:
+        return False
+    import zipimport
+    try:
+        zipimport.zipimporter(script)
+    except zipimport.ZipImportError:
+        return False
+    return True
+
+
+def prepare(config, source):
+    """Make the interpreter look as python started it. Returns __main__ and whether runpy runs it."""
+    script = config['script']
+    packed = archive(script, source)
+    main = type(sys)('__main__')
+    space = main.__dict__
+    if not packed:
+        loader = sys.modules['_frozen_importlib_external'].SourceFileLoader
+        space['__loader__'] = loader('__main__', script)
+    if sys.version_info < (3, 14):
+        space['__annotations__'] = {}
+    space['__builtins__'] = builtins
+    if not packed:
+        space.update(__file__=script, __cached__=None)
+    sys.modules['__main__'] = main
+    sys.argv[:] = [config['display'], *config['args']]
+    sys.path[:] = [script if packed else script.rpartition('/')[0] or '/', *config['path']]
+    if config['exe']:
+        sys.executable = config['exe']
+    if hasattr(sys, 'orig_argv'):
+        sys.orig_argv[:] = [sys.executable, *sys.argv]
+    for name in ('exit', 'quit', 'copyright', 'credits', 'license', 'help'):
+        if not hasattr(builtins, name):
+            setattr(builtins, name, SiteBuiltin(name))
+    # Since 3.13 the text after -c is kept there as the source of "<string>", the
+    # file name that exec() gives to the script's own strings.
+    sys.modules.pop('linecache', None)
+    # The frames below the script count too: the script gets as many as without them.
+    sys.setrecursionlimit(sys.getrecursionlimit() + (2 if sys.version_info >= (3, 12) else 3))
+    return main, packed
+
+
+def read(script):
+    """The bytes of a script; None for a directory. Errors are python's own words."""
+    try:
+        fd = posix.open(script, posix.O_RDONLY | posix.O_CLOEXEC)
+        try:
+            return b''.join(iter(lambda: posix.read(fd, 1 << 20), b''))
+        finally:
+            posix.close(fd)
+    except IsADirectoryError:
+        return None
+    except OSError as e:
+        sys.stderr.write("%s: can't open file %r: [Errno %d] %s\n" % (sys.executable, script, e.errno, e.strerror))
+        posix._exit(2)
+
+
+def load(script, source):
+    """Compile as the interpreter does from a file: its complaints about the
+    encoding differ from those of compile()."""
+    try:
+        return compile(source, script, 'exec', dont_inherit=True)
+    except (SyntaxError, ValueError) as e:
+        raise encoding_error(script, source) or e from None
+
+
+def encoding_error(script, source):
+    """The complaint about a file whose bytes are not in its encoding, or None."""
+    version = sys.version_info
+    encoding = cookie(source)
+    try:
+        source.decode(encoding or 'utf-8')
+        return None
+    except LookupError:
+        start = 0
+    except UnicodeDecodeError as e:
+        start = e.start
+    if encoding:
+        text, line = 'encoding problem: ' + encoding, 1
+    else:
+        line = source.count(b'\n', 0, start) + 1
+        site = 'https://peps.python.org' if version >= (3, 11) else 'https://python.org/dev/peps'
+        if version < (3, 9):
+            site = 'http://python.org/dev/peps'
+        text = "Non-UTF-8 code starting with '\\x%02x' in file %s on line %d, but no encoding declared; see %s/pep-0263/ for details"
+        text %= source[start], script, line + (version[:2] == (3, 10)), site
+    return SyntaxError(text, (script, line, 0, None)) if version < (3, 9) else SyntaxError(text)
+
+
+def cookie(source):
+    """The encoding that one of the first two lines declares (PEP 263), or ''."""
+    for line in source.split(b'\n', 2)[:2]:
+        before, mark, after = line.partition(b'coding')
+        if mark and before.lstrip()[:1] == b'#' and after[:1] in (b':', b'='):
+            return (after[1:].split() or [b''])[0].decode('latin-1')
+        if line.strip() and line.lstrip()[:1] != b'#':
+            return ''
+    return ''
+
+
+def status_of(leaving):
+    """The exit status for a SystemExit, as handle_system_exit() in Python/pythonrun.c."""
+    code = leaving.code
+    if code is None:
+        return 0
+    if isinstance(code, int):
+        return int(code) & 0xff if -1 << 63 <= code < 1 << 63 else 0xff
+    try:
+        sys.stderr.write(str(code))
+    except BaseException:
+        pass
+    try:
+        sys.stderr.write('\n')
+    except BaseException:
+        pass
+    return 1
+
+
+def show(error, display, strip):
+    """Print an uncaught exception as PyErr_PrintEx() does; returns the exit status."""
+    kind, tb = type(error), error.__traceback__
+    sys.last_type, sys.last_value, sys.last_traceback = kind, error, tb
+    if sys.version_info >= (3, 12):
+        sys.last_exc = error
+    hook = getattr(sys, 'excepthook', None)
+    if hook is None:
+        sys.stderr.write('sys.excepthook is missing\n')
+        display(kind, error, tb)
+        return 1
+    try:
+        sys.audit('sys.excepthook', hook, kind, error, tb)
+    except RuntimeError:
+        return 1
+    except BaseException:
+        pass
+    try:
+        hook(kind, error, tb)
+    except SystemExit as leaving:
+        return status_of(leaving)
+    except BaseException as second:
+        strip(second)
+        sys.stderr.write('Error in sys.excepthook:\n')
+        display(type(second), second, second.__traceback__)
+        sys.stderr.write('\nOriginal exception was:\n')
+        display(kind, error, tb)
+    return 1
+
+
+def flush_open_files():
+    """Flush what the interpreter would flush when it frees it. False if there are
+    finalizers to run, which only the interpreter's own end can do."""
+    import gc
+    text, buffered = sys.modules['_io'].TextIOWrapper, sys.modules['_io']._BufferedIOBase
+    objects = gc.get_objects()
+    for kind in set(map(type, objects)):
+        if any(['__del__' in k.__dict__ and k.__flags__ & 1 << 9 for k in type.mro(kind)]):
+            return False
+    for wanted in (text, buffered):  # a text layer first: it fills the buffer below
+        for o in objects:
+            if issubclass(type(o), wanted):
+                try:
+                    o.flush()
+                except BaseException:
+                    pass
+    return True
+
+
+def finish(status, failure, fast, end):
+    """What Py_FinalizeEx() does that a script can see, and then the end."""
+    interrupted = isinstance(failure, KeyboardInterrupt)
+    # Too large for a C long: the interpreter's complaint differs by version.
+    huge = isinstance(failure, SystemExit) and isinstance(failure.code, int) and not -1 << 63 <= failure.code < 1 << 63
+    for name, function in (('threading', '_shutdown'), ('atexit', '_run_exitfuncs')):
+        module = sys.modules.get(name)
+        if module is not None:
+            try:
+                getattr(module, function)()
+            except BaseException as e:
+                if name == 'threading':
+                    sys.excepthook(type(e), e, e.__traceback__)
+    clean = True
+    for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
+        try:
+            if stream is not None and not stream.closed:
+                stream.flush()
+        except BaseException:
+            clean = False  # the interpreter says so itself, and makes the status 120
+    fast = clean and not huge and fast and flush_open_files()
+    end(130 if interrupted else status if clean else 120)
+    if not fast:
+        if interrupted:
+            sys.excepthook = lambda *a: None
+            raise KeyboardInterrupt
+        raise SystemExit(failure.code if huge else status)
+    if interrupted:
+        import _signal
+        _signal.signal(SIGINT, _signal.SIG_DFL)
+        posix.kill(posix.getpid(), SIGINT)
+    posix._exit(status)
+
+
+def begin(config, source, boot, stop):
+    """All that comes before the script. Returns what main() runs, and what it does afterwards."""
+    display, fast = sys.excepthook, config['fastexit']
+    module, packed = prepare(config, source)
+    if config['mode'] == 'off':
+        strip = make_errors(None, None, None, boot)[0]
+        report = end = lambda *a: None
+    else:
+        strip, report, end = install(config, sys.path[0], boot, stop)
+
+    def conclude(failure):
+        status = 0
+        if isinstance(failure, SystemExit):
+            status = status_of(failure)
+        elif failure is not None:
+            strip(failure)
+            report('main', failure)
+            status = show(failure, display, strip)
+        finish(status, failure, fast, end)
+
+    return module, packed, conclude
+
+
+def main(config, /, begin=begin, read=read, load=load, getframe=sys._getframe, exec=exec, Any=BaseException):
+    source = read(config['script'])
+    module, packed, conclude = begin(config, source, getframe(1).f_code, getframe().f_code)
+    failure = None
+    try:
+        if packed:
+            import runpy
+            runpy._run_module_as_main('__main__', False)
+        else:
+            exec(load(config['script'], source), module.__dict__)
+    except Any as e:
+        failure = e
+    source = None
+    conclude(failure)
+
+
+# While the script runs this frame is below it: its globals lead nowhere.
+main = type(main)(main.__code__, {'__builtins__': builtins}, 'main', main.__defaults__)

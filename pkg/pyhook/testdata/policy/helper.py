@@ -1,0 +1,5 @@
+from sys import argv
+
+
+def f():
+    return 'source'

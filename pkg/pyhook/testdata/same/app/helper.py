@@ -1,0 +1,2 @@
+def fail():
+    raise OSError(2, "no", "file")

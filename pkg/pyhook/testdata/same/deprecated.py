@@ -1,0 +1,2 @@
+import warnings
+warnings.warn('do not import me', DeprecationWarning, stacklevel=2)

@@ -1,0 +1,6 @@
+import warnings
+warnings.warn('shown', DeprecationWarning)
+def f():
+    warnings.warn('caller', stacklevel=2)
+f()
+import deprecated
