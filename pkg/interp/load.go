@@ -127,4 +127,3 @@ func (l *limitedBuffer) Write(p []byte) (int, error) {
 	l.left -= n
 	return len(p), nil
 }
-

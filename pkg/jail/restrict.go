@@ -51,7 +51,7 @@ func restrictThread(cfg *Config, tasks []int, seen *Ready) (listener int, err er
 	if err := program.UnmarshalBinary(cfg.Filter); err != nil {
 		return -1, failure("decode filter", "", err)
 	}
-	listener, seen.WaitKillable, err = program.Install()
+	listener, seen.WaitKillable, err = program.Install(0)
 	if err != nil {
 		return -1, failure("seccomp", "SECCOMP_FILTER_FLAG_NEW_LISTENER", err)
 	}

@@ -24,7 +24,7 @@ import time
 from _functools import partial
 from _operator import methodcaller
 from _thread import get_native_id
-from itertools import count
+from itertools import compress, count
 
 SELF = (lambda: 0).__code__.co_filename
 MACHINERY = ('<frozen importlib._bootstrap>', '<frozen importlib._bootstrap_external>')

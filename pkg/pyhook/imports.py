@@ -29,19 +29,20 @@ def make_errors(number, send, runtime, boot):
             if group is not None and isinstance(e, group):
                 todo += members(e)
 
-    def value(x, type=type, plain=(str, int, float, bytes, bool, type(None)), repr=repr, name=type.__dict__['__name__'].__get__):
+    def value(x, type=type, plain=(str, int, float, bytes, bool, type(None)), repr=repr, int=int,
+              name=type.__dict__['__name__'].__get__):
         kind = type(x)
         return repr(x)[:600] if kind in plain and (kind is not int or x.bit_length() < 200) else '<' + name(kind) + '>'
 
     def message(error, args=base['args'].__get__, type=type, str=str, len=len, join=str.join, value=value,
-                isinstance=isinstance, OSErr=OSError, number=OSError.errno.__get__, words=OSError.strerror.__get__,
+                isinstance=isinstance, Key=KeyError, OSErr=OSError, number=OSError.errno.__get__, words=OSError.strerror.__get__,
                 place=OSError.filename.__get__):
         # str(error) would call the script's code, and could be made to call it twice.
         items = args(error)
         if isinstance(error, OSErr) and type(words(error)) is str:
             s = '[Errno %s] %s' % (value(number(error)), words(error)[:600])
             return s if place(error) is None else s + ': ' + value(place(error))
-        if len(items) == 1 and type(items[0]) is str and not isinstance(error, KeyError):
+        if len(items) == 1 and type(items[0]) is str and not isinstance(error, Key):
             return items[0][:1000]
         return join(', ', [value(x) for x in items[:8]])[:1000]
 
@@ -100,7 +101,7 @@ def make_imports(config, emit, runtime, strip, report, exact):
 
     def denied(name, fromlist, restricted=frozenset(config['restricted']),
                allowed=None if allowed is None else frozenset(allowed + ('__future__', '__main__')),
-               split=str.split, join=str.join, type=type, tuple=tuple, str=str, len=len):
+               split=str.split, join=str.join, type=type, tuple=tuple, list=list, str=str, len=len, range=range):
         parts = split(name, '.')
         names = [join('.', parts[:i + 1]) for i in range(len(parts))]
         inner = [name + '.' + x for x in fromlist if type(x) is str] if type(fromlist) is tuple else []
@@ -120,10 +121,13 @@ def make_imports(config, emit, runtime, strip, report, exact):
                 return name
         return None if inner else name
 
-    def check(name, fromlist, f, denied=denied, runtime=runtime, emit=emit, seen=set(), id=id, len=len, bad=config['mode'],
+    def check(name, fromlist, f, denied=denied, runtime=runtime, emit=emit, seen=set(), id=id, len=len,
+              type=type, list=list, bad=config['mode'],
               Refusal=ImportError):
         refused = denied(name, fromlist)
         if refused is None:
+            if type(fromlist) is list:
+                return None  # C code that imports for itself, such as strptime's
             key = (name, id(f.f_code), f.f_lineno)
             if key not in seen:
                 if len(seen) < 5000:

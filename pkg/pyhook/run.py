@@ -229,17 +229,29 @@ def show(error, display, strip):
 
 
 def flush_open_files():
-    """Flush what the interpreter would flush when it frees it. False if there are
-    finalizers to run, which only the interpreter's own end can do."""
+    """Flush what the interpreter would flush when it frees it. False if there is
+    more to do then than that: finalizers, suspended generators, files whose class
+    is written in Python. Only the interpreter's own end can do these."""
     import gc
-    text, buffered = sys.modules['_io'].TextIOWrapper, sys.modules['_io']._BufferedIOBase
+    io = sys.modules['_io']
     objects = gc.get_objects()
-    for kind in set(map(type, objects)):
-        if any(['__del__' in k.__dict__ and k.__flags__ & 1 << 9 for k in type.mro(kind)]):
+    kinds = set(map(type, objects))
+    lineage, space = type.__dict__['__mro__'].__get__, type.__dict__['__dict__'].__get__
+    builtin = type(object.__init__)
+    for kind in kinds:
+        for parent in lineage(kind):
+            if type(space(parent).get('__del__', object.__init__)) is not builtin:
+                return False
+        if issubclass(kind, io._IOBase) and space(kind).get('__module__') != '_io' and kind not in vars(io).values():
             return False
-    for wanted in (text, buffered):  # a text layer first: it fills the buffer below
-        for o in objects:
-            if issubclass(type(o), wanted):
+    generator, streams = type(x for x in ()), (io.TextIOWrapper, io._BufferedIOBase)
+    wanted = {kind for kind in kinds if kind is generator or issubclass(kind, streams)}
+    found = list(compress(objects, map(wanted.__contains__, map(type, objects))))
+    if any([type(o) is generator and o.gi_frame is not None for o in found]):
+        return False
+    for layer in streams:  # text first: it fills the buffer below
+        for o in found:
+            if isinstance(o, layer):
                 try:
                     o.flush()
                 except BaseException:

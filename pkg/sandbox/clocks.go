@@ -21,7 +21,7 @@ const (
 
 // ender ends a run once, and remembers why.
 type ender struct {
-	kill func()
+	kill func(cause)
 
 	mu    sync.Mutex
 	first cause
@@ -34,7 +34,7 @@ func (e *ender) end(c cause) {
 	defer e.mu.Unlock()
 	if e.first == causeNone && !e.over {
 		e.first = c
-		e.kill()
+		e.kill(c)
 	}
 }
 

@@ -52,12 +52,13 @@ type execution struct {
 	err     *stream
 	streams sync.WaitGroup
 
-	recorder   *event.Recorder
-	supervisor *supervisor.Supervisor
-	served     chan error
-	execAt     time.Time // when Python's execve was let through
-	warden     *warden
-	wardenMu   sync.Mutex
+	recorder    *event.Recorder
+	supervisor  *supervisor.Supervisor
+	served      chan error
+	execAt      time.Time    // when Python's execve was let through
+	interrupted func() error // why the caller's context ended
+	warden      *warden
+	wardenMu    sync.Mutex
 }
 
 // Run executes one program and reports on it. The error is an [*Error]: sbx
@@ -83,6 +84,7 @@ func Run(ctx context.Context, spec Spec) (*report.Report, error) {
 	if err := x.enter(); err != nil { // 5, 6, 7
 		return nil, err
 	}
+	x.interrupted = func() error { return context.Cause(ctx) }
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	exit, err := x.attend(ctx) // 8, 9, 10
@@ -90,7 +92,7 @@ func Run(ctx context.Context, spec Spec) (*report.Report, error) {
 		return nil, err
 	}
 	cancel()
-	end := x.finish(exit)    // 11
+	end := x.finish(exit)     // 11
 	return x.report(end), nil // 12
 }
 
@@ -116,7 +118,7 @@ func (x *execution) prepare() error {
 	}
 	x.phase("interpreter")
 
-	limits := treeLimits{bytes: s.Profile.Limits.TmpSize, entries: s.Profile.Limits.TmpInodes}
+	limits := treeLimits{bytes: int64(s.Profile.Limits.TmpSize), entries: s.Profile.Limits.TmpInodes}
 	if x.program, err = loadProgram(s.Script, s.Workspace, s.Program, limits); err != nil {
 		return err
 	}
@@ -126,6 +128,9 @@ func (x *execution) prepare() error {
 	}
 	if x.policy, err = seccomp.Resolve(s.Profile.Seccomp, pins); err != nil {
 		return &Error{Op: "system-call policy of profile " + s.Profile.Name, Err: err, Hint: "sbx profile check names the rule"}
+	}
+	if s.Profile.Trace {
+		x.policy = x.policy.Traced()
 	}
 	return nil
 }
@@ -147,7 +152,7 @@ const (
 // makeGroup makes the run's cgroup, and says what of it is missing.
 func (x *execution) makeGroup() error {
 	l := x.spec.Profile.Limits
-	group, err := cgroup.Open(cgroup.Name(), cgroup.Limits{Memory: l.Memory, PIDs: l.PIDs, CPUPercent: l.CPUPercent})
+	group, err := cgroup.Open(cgroup.Name(), cgroup.Limits{Memory: int64(l.Memory), PIDs: l.PIDs, CPUPercent: l.CPUPercent})
 	if err != nil {
 		return &Error{Op: "make cgroup", Err: err, Hint: layerHint("cgroup.memory")}
 	}
@@ -207,7 +212,7 @@ func (x *execution) enter() error {
 	}
 	x.program.Close()
 	x.phase("clone")
-	x.ender = &ender{kill: x.jail.Kill}
+	x.ender = &ender{kill: x.kill}
 	ready, listener, err := x.jail.Ready()
 	if err != nil {
 		return jailError(err)
@@ -216,8 +221,7 @@ func (x *execution) enter() error {
 	x.phase("jail")
 	x.supervisor = supervisor.New(supervisor.Options{
 		Listener: listener, Policy: x.policy, Recorder: x.recorder, Start: x.start,
-		InitPID: x.jail.PID, Writable: blueprint.Writable, Hook: p.fromHook,
-		OnExec: x.observe, Trace: x.spec.Profile.Trace, Stacks: x.stacks(),
+		Writable: blueprint.Writable, Hook: p.fromHook, OnExec: x.observe, Trace: x.spec.Profile.Trace,
 	})
 	return x.judge()
 }
@@ -260,8 +264,8 @@ func (x *execution) judge() error {
 // attend starts Python and stays with it until it ends or is ended.
 func (x *execution) attend(ctx context.Context) (*jail.Exit, error) {
 	limits := x.spec.Profile.Limits
-	x.out = &stream{to: x.spec.Stdout, limit: limits.Output}
-	x.err = &stream{to: x.spec.Stderr, limit: limits.Output}
+	x.out = &stream{to: x.spec.Stdout, limit: int64(limits.Output)}
+	x.err = &stream{to: x.spec.Stderr, limit: int64(limits.Output)}
 	if limits.OutputAction == profile.OutputKill {
 		over := func() { x.ender.end(causeOutput) }
 		x.out.over, x.err.over = over, over
@@ -271,7 +275,7 @@ func (x *execution) attend(ctx context.Context) (*jail.Exit, error) {
 	go feedStdin(x.pipes.feed, x.spec.Stdin)
 
 	x.served = make(chan error, 1)
-	go func() { x.served <- x.supervisor.Serve(context.WithoutCancel(ctx)) }()
+	go func() { x.served <- x.supervisor.Serve() }()
 
 	if err := x.jail.Go(); err != nil {
 		return nil, x.startError(jailError(err))

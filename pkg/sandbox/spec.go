@@ -40,3 +40,8 @@ type Spec struct {
 	// ReportName is where the caller will put the report, for its summary.
 	ReportName string
 }
+
+// Interrupt is the cause of a context that a signal to sbx ended.
+type Interrupt struct{ Signal string }
+
+func (i Interrupt) Error() string { return "interrupted by " + i.Signal }

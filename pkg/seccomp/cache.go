@@ -3,6 +3,7 @@ package seccomp
 import (
 	"bytes"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -41,20 +42,20 @@ func CompileCached(p *Policy, cacheDir string) (Program, error) {
 }
 
 // openCache opens the directory, made if needed, if nobody else can write to it.
-func openCache(path string) (*os.Root, error) {
-	if err := os.MkdirAll(path, 0o700); err != nil {
-		return nil, err
-	}
-	dir, err := os.OpenRoot(path)
-	if err != nil {
-		return nil, err
-	}
-	f, err := dir.Open(".")
-	if err == nil {
-		err = checkOwner(f)
-		f.Close()
+func openCache(path string) (*os.File, error) {
+	const flags = unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC
+	fd, err := unix.Open(path, flags, 0)
+	if errors.Is(err, unix.ENOENT) {
+		if err := os.MkdirAll(path, 0o700); err != nil {
+			return nil, err
+		}
+		fd, err = unix.Open(path, flags, 0)
 	}
 	if err != nil {
+		return nil, fmt.Errorf("open cache %s: %w", path, err)
+	}
+	dir := os.NewFile(uintptr(fd), path)
+	if _, err := checkOwner(dir); err != nil {
 		dir.Close()
 		return nil, err
 	}
@@ -62,30 +63,44 @@ func openCache(path string) (*os.Root, error) {
 }
 
 // checkOwner accepts what the effective user owns and nobody else may write.
-func checkOwner(f *os.File) error {
+func checkOwner(f *os.File) (unix.Stat_t, error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
-		return fmt.Errorf("stat %s: %w", f.Name(), err)
+		return st, fmt.Errorf("stat %s: %w", f.Name(), err)
 	}
 	if int(st.Uid) != os.Geteuid() || st.Mode&0o022 != 0 {
-		return fmt.Errorf("%s can be written by others", f.Name())
+		return st, fmt.Errorf("%s can be written by others", f.Name())
 	}
-	return nil
+	return st, nil
 }
 
-func readEntry(dir *os.Root, name, id string) (Program, error) {
-	// O_NONBLOCK: an open of a FIFO must not wait for a writer.
-	f, err := dir.OpenFile(name, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+// openIn opens name in dir. It follows no link, and waits for no writer of a
+// FIFO.
+func openIn(dir *os.File, name string, flags int) (*os.File, error) {
+	flags |= unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_CLOEXEC
+	fd, err := unix.Openat(int(dir.Fd()), name, flags, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open cache entry %s: %w", name, err)
+	}
+	return os.NewFile(uintptr(fd), name), nil
+}
+
+func readEntry(dir *os.File, name, id string) (Program, error) {
+	f, err := openIn(dir, name, unix.O_RDONLY)
 	if err != nil {
 		return Program{}, err
 	}
 	defer f.Close()
-	if err := checkOwner(f); err != nil {
+	st, err := checkOwner(f)
+	if err != nil {
 		return Program{}, err
 	}
-	b, err := io.ReadAll(io.LimitReader(f, int64(maxEntry)+1))
-	if err != nil {
-		return Program{}, fmt.Errorf("read %s: %w", name, err)
+	if st.Mode&unix.S_IFMT != unix.S_IFREG || st.Size > int64(maxEntry) {
+		return Program{}, fmt.Errorf("%s is no cache entry", name)
+	}
+	b := make([]byte, st.Size)
+	if _, err := io.ReadFull(f, b); err != nil {
+		return Program{}, fmt.Errorf("read cache entry %s: %w", name, err)
 	}
 	// The entry repeats its name, so that a renamed file is not taken for the
 	// program of another policy.
@@ -100,25 +115,23 @@ func readEntry(dir *os.Root, name, id string) (Program, error) {
 	return prog, nil
 }
 
-func writeEntry(dir *os.Root, name, id string, prog Program) error {
+func writeEntry(dir *os.File, name, id string, prog Program) error {
 	b, err := prog.MarshalBinary()
 	if err != nil {
 		return err
 	}
 	temp := name + "." + rand.Text()
-	f, err := dir.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	f, err := openIn(dir, temp, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL)
 	if err != nil {
 		return err
 	}
 	_, err = f.Write(append([]byte(id+"\n"), b...))
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
+	err = errors.Join(err, f.Close())
 	if err == nil {
-		err = dir.Rename(temp, name)
+		err = unix.Renameat(int(dir.Fd()), temp, int(dir.Fd()), name)
 	}
 	if err != nil {
-		_ = dir.Remove(temp)
+		err = errors.Join(err, unix.Unlinkat(int(dir.Fd()), temp, 0))
 	}
 	return err
 }

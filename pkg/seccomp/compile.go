@@ -2,6 +2,7 @@ package seccomp
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 
@@ -44,7 +45,7 @@ func (p *Policy) verdicts(nr int) ([]verdicts, error) {
 				ms = subtract(ms, earlier.match)
 			}
 			if len(ms) > maxMatches {
-				return nil, fmt.Errorf("%s: the rules are too complex for a filter", table[nr].Name)
+				return nil, errors.New("the rules are too complex for a filter")
 			}
 		}
 		if n := len(out); n > 0 && out[n-1].action == action {
@@ -71,34 +72,42 @@ func (p *Policy) Compile() (Program, error) {
 	if err := f.SetOptimize(2); err != nil {
 		return Program{}, fmt.Errorf("set filter optimization: %w", err)
 	}
+	total := 0
 	for nr := range p.calls {
-		if err := p.addTo(f, nr); err != nil {
+		n, err := p.addTo(f, nr)
+		if err != nil {
 			return Program{}, fmt.Errorf("add rules for %s: %w", table[nr].Name, err)
+		}
+		if total += n; total > maxRules {
+			return Program{}, errors.New("the rules together are too complex for a filter")
 		}
 	}
 	return export(f)
 }
 
-func (p *Policy) addTo(f *libseccomp.ScmpFilter, nr int) error {
+// addTo adds the rules for one system call and returns how many there are.
+func (p *Policy) addTo(f *libseccomp.ScmpFilter, nr int) (int, error) {
 	all, err := p.verdicts(nr)
 	if err != nil {
-		return err
+		return 0, err
 	}
+	n := 0
 	for _, v := range all {
 		for _, m := range absorb(v.matches) {
 			conditions, err := p.conditions(nr, m, v.action == libseccomp.ActAllow)
 			if err != nil {
-				return err
+				return 0, err
 			}
 			if conditions == nil {
 				continue
 			}
 			if err := f.AddRuleConditionalExact(libseccomp.ScmpSyscall(nr), v.action, conditions); err != nil {
-				return err
+				return 0, err
 			}
+			n++
 		}
 	}
-	return nil
+	return n, nil
 }
 
 // conditions writes a match for libseccomp. It returns nil if the filter must

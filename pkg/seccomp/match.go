@@ -9,9 +9,13 @@ import (
 	"github.com/sbxproject/sbx/pkg/profile"
 )
 
-// maxMatches bounds what the conditions on one system call may grow to, well
-// below the 4096 instructions of a filter (BPF_MAXINSNS).
-const maxMatches = 256
+// The bounds of what conditions may grow to, for one system call and in all:
+// below the 4096 instructions of a filter (BPF_MAXINSNS), and before libseccomp,
+// which takes quadratic time, takes seconds.
+const (
+	maxMatches = 256
+	maxRules   = 1024
+)
 
 // masked holds for a value v when v&mask == value. Every condition is brought
 // into this form: it says exactly which bits of the register matter, and two of

@@ -54,6 +54,10 @@ const (
 type Decision struct {
 	Action DecisionAction
 	Errno  unix.Errno
+	// Pinned says that the call was refused because it would close or replace a
+	// pinned descriptor. Not only tampering does that: subprocess closes all
+	// descriptors in the child before it executes.
+	Pinned bool
 }
 
 // Resolve resolves the groups and rules of a profile. A rule overrides the
@@ -75,7 +79,7 @@ func Resolve(p profile.Seccomp, pins []int) (*Policy, error) {
 	out.add(unix.SYS_CLONE3, clause{action: profile.ActionErrno, errno: unix.ENOSYS})
 	for i, r := range slices.Backward(p.Rules) {
 		if err := out.addRule(r); err != nil {
-			return nil, fmt.Errorf("seccomp rule %d (%s): %w", i+1, strings.Join(r.Names, ", "), err)
+			return nil, fmt.Errorf("seccomp rule %d (%s): %w", i+1, abridge(r.Names), err)
 		}
 	}
 	groups, err := chosen(p.Groups)
@@ -91,12 +95,20 @@ func Resolve(p profile.Seccomp, pins []int) (*Policy, error) {
 					continue
 				}
 				if err := out.addRule(r); err != nil {
-					return nil, fmt.Errorf("seccomp group %s (%s): %w", g.Name, strings.Join(r.Names, ", "), err)
+					return nil, fmt.Errorf("seccomp group %s (%s): %w", g.Name, abridge(r.Names), err)
 				}
 			}
 		}
 	}
 	return out, nil
+}
+
+// abridge keeps the first names of a list that can have hundreds.
+func abridge(names []string) string {
+	if len(names) > 3 {
+		return strings.Join(names[:3], ", ") + ", ..."
+	}
+	return strings.Join(names, ", ")
 }
 
 func chosen(names []string) ([]Group, error) {
@@ -179,7 +191,7 @@ func (p *Policy) Decide(nr int, args [6]uint64) Decision {
 		return Decision{Action: Deny, Errno: unix.ENOSYS}
 	}
 	if p.hitsPin(nr, args) {
-		return Decision{Action: Deny, Errno: unix.EPERM}
+		return Decision{Action: Deny, Errno: unix.EPERM, Pinned: true}
 	}
 	for _, c := range p.calls[nr] {
 		if !c.match.holds(args) {
@@ -254,7 +266,7 @@ func (p *Policy) Key() string {
 func errnoByName(name string) (unix.Errno, error) {
 	const maxErrno = 133 // EHWPOISON, the last of asm-generic/errno.h
 	for n := unix.Errno(1); n <= maxErrno; n++ {
-		if unix.ErrnoName(n) == name {
+		if name != "" && unix.ErrnoName(n) == name { // numbers like 41 have no name
 			return n, nil
 		}
 	}

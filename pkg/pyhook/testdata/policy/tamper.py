@@ -1,5 +1,5 @@
 """Ways around the hook that stay inside Python. Whatever they reach, a file must stay closed."""
-import builtins, sys, posix, json, threading, gc
+import builtins, sys, posix, json, threading
 
 def closed(how):
     for path in ('/etc/passwd', b'/etc/passwd'):
@@ -114,15 +114,13 @@ for event in ('open', 'import', 'os.remove', 'os.rename', 'socket.connect', 'soc
             pass
 closed('forged events')
 
-for make in ('_xxsubinterpreters', '_interpreters'):
+for name in ('_xxsubinterpreters', '_interpreters'):
     try:
-        module = __import__(make)
-        module.create()
+        __import__(name).create()
         print('OPENED a sub-interpreter')
-    except (ImportError, RuntimeError, PermissionError):
+    except ImportError:
         pass
-    except Exception as e:  # InterpreterError is no RuntimeError in 3.13
-        assert 'nterpreter' in str(e) or 'nterpreter' in type(e).__name__, e
+
 null = posix.open("/dev/null", posix.O_WRONLY)
 posix.dup2(null, 1000)
 closed('closing the pipe')

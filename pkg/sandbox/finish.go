@@ -1,0 +1,267 @@
+package sandbox
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sbxproject/sbx/pkg/cgroup"
+	"github.com/sbxproject/sbx/pkg/event"
+	"github.com/sbxproject/sbx/pkg/jail"
+	"github.com/sbxproject/sbx/pkg/posture"
+	"github.com/sbxproject/sbx/pkg/profile"
+	"github.com/sbxproject/sbx/pkg/report"
+	"github.com/sbxproject/sbx/pkg/supervisor"
+)
+
+// observe looks at Python's process while its execve(2) waits: every layer is
+// on, and none of the script's code has run. A required layer that is not seen
+// there refuses the start.
+func (x *execution) observe(pid int) error {
+	p, err := posture.Collect("/proc", pid)
+	if err != nil {
+		return &Error{Op: "observe the jail", Err: err, Hint: "mount /proc on the host"}
+	}
+	for name, o := range posture.Layers(p, posture.ReadNamespaces("/proc", unix.Gettid())) {
+		if o.Active {
+			x.layers.active(name, o.Observed)
+		} else if _, said := x.layers.seen[name]; !said || name != "cgroupns" {
+			x.layers.absent(name, o.Observed)
+		}
+	}
+	if len(x.ready.Rlimits) > 0 {
+		x.layers.active("rlimits", fmt.Sprint(x.ready.Rlimits))
+	}
+	// Of the hook nothing can be seen yet; its start record is looked for at
+	// the end.
+	x.execAt = time.Now()
+	for _, name := range LayerNames {
+		if name == "python_hooks" {
+			continue
+		}
+		if missing := x.layers.missing(name); missing != nil {
+			return missing
+		}
+	}
+	return nil
+}
+
+// ending is how a run ended, with its accounts.
+type ending struct {
+	at     time.Time
+	cause  cause
+	exit   *jail.Exit // nil when the init stage died first
+	usage  cgroup.Usage
+	events cgroup.Events
+	sup    supervisor.Result
+}
+
+// finish ends what is left of the run and takes the accounts, before the group
+// that keeps them is removed.
+func (x *execution) finish(exit *jail.Exit) *ending {
+	end := &ending{exit: exit, at: time.Now(), cause: x.ender.close()}
+	x.jail.Kill()
+	_, _ = x.jail.Wait()
+	x.jail = nil
+	<-x.served
+	x.served = nil
+	end.sup = x.supervisor.Result()
+
+	drained := make(chan struct{})
+	go func() { x.streams.Wait(); close(drained) }()
+	select {
+	case <-drained:
+	case <-time.After(streamGrace): // a reader that does not read
+	}
+	// What cannot be read any more is zero, and the report says what it knows.
+	end.usage, _ = x.group.Usage()
+	end.events, _ = x.group.Events()
+	if stats := end.sup.Hook; stats.Started {
+		x.layers.active("python_hooks", fmt.Sprintf("its start record, mode %s; evidence, no wall", stats.Mode))
+	} else {
+		x.layers.absent("python_hooks", "no start record came from the hook")
+	}
+	return end
+}
+
+// report decides the verdict and builds the report.
+func (x *execution) report(end *ending) *report.Report {
+	s := &x.spec
+	e := x.evidence(end)
+	out, errs := x.out.result(), x.err.result()
+	return report.Build(report.Input{
+		Version: s.Version, Name: s.ReportName, Start: x.start, End: end.at,
+		Log: x.recorder.Snapshot(), Evidence: e,
+		Usage: report.Usage{
+			WallSeconds:    end.at.Sub(x.execAt).Seconds(),
+			CPUUserSeconds: x.user(end).Seconds(), CPUSystemSeconds: x.system(end).Seconds(),
+			PeakMemoryBytes: e.MemoryPeak, PeakProcesses: end.usage.PIDsPeak,
+			StdoutBytes: out.Bytes, StderrBytes: errs.Bytes,
+			SurvivorsKilled: survivors(end.exit), StartPhases: x.phases,
+		},
+		Stdout: report.RawStream(out), Stderr: report.RawStream(errs),
+		Layers:  x.layers.list(),
+		Profile: report.Profile{Name: s.Profile.Name, SHA256: s.Profile.SHA256(), Widened: widened(s.Widenings, s.AllowDegraded)},
+		Script:  report.Script{Path: s.Script, SHA256: x.program.SHA256},
+		Host:    report.Host{Kernel: kernel(), Python: x.interp.Version, PythonPath: x.interp.Path, UID: x.ids.UID},
+		Limits:  x.limits(end, e), Findings: x.findings(end), Dropped: dropped(end.sup),
+	})
+}
+
+func survivors(exit *jail.Exit) int {
+	if exit == nil {
+		return 0
+	}
+	return exit.Survivors
+}
+
+// user and system prefer the group's account, which knows the whole tree, to
+// that of wait4(2), which knows what was reaped.
+func (x *execution) user(end *ending) time.Duration {
+	if end.exit != nil && end.usage.CPUUser == 0 {
+		return end.exit.User
+	}
+	return end.usage.CPUUser
+}
+
+func (x *execution) system(end *ending) time.Duration {
+	if end.exit != nil && end.usage.CPUSystem == 0 {
+		return end.exit.System
+	}
+	return end.usage.CPUSystem
+}
+
+// evidence gathers what the verdict is decided from.
+func (x *execution) evidence(end *ending) report.Evidence {
+	l := x.spec.Profile.Limits
+	e := report.Evidence{
+		EndedBy:   string(end.cause),
+		WallLimit: l.Wall, CPULimit: l.CPUTime, Wall: end.at.Sub(x.execAt), CPU: x.user(end) + x.system(end),
+		MemoryLimit: int64(l.Memory), MemoryPeak: end.usage.MemoryPeak, OOMKills: end.events.OOMKills,
+		PIDsLimit: l.PIDs, PIDsRefused: end.events.PIDsMax,
+		OutputLimit: int64(l.Output), OutputBytes: max(x.out.result().Bytes, x.err.result().Bytes),
+		Uncaught: end.sup.Hook.Uncaught, UncaughtType: end.sup.Hook.UncaughtType, UncaughtMessage: end.sup.Hook.UncaughtMessage,
+	}
+	if end.cause == causeInterrupted {
+		var by Interrupt
+		if errors.As(x.interrupted(), &by) {
+			e.Caller = by.Signal
+		}
+		e.Signal = cmp.Or(e.Caller, "SIGTERM")
+	}
+	switch {
+	case end.exit == nil:
+		e.InitLost = end.cause == causeNone
+		if e.Signal == "" {
+			e.Signal = "SIGKILL"
+		}
+	default:
+		if e.MemoryPeak == 0 {
+			e.MemoryPeak = end.exit.MaxRSS
+		}
+		status := unix.WaitStatus(end.exit.Status)
+		if status.Signaled() {
+			e.Signal = unix.SignalName(status.Signal())
+		} else if end.cause == causeNone {
+			e.Exited, e.Code = true, status.ExitStatus()
+		}
+	}
+	return e
+}
+
+// limits lists what bounded the run, with what was used.
+func (x *execution) limits(end *ending, e report.Evidence) []report.Limit {
+	l := x.spec.Profile.Limits
+	verdict := report.Classify(e).Verdict
+	out := []report.Limit{}
+	add := func(on bool, name string, limit, used float64, unit, by string, hit bool) {
+		if on {
+			out = append(out, report.Limit{Resource: name, Limit: limit, Unit: unit, Used: used, EnforcedBy: by, Hit: hit})
+		}
+	}
+	add(l.Wall > 0, "wall_time", l.Wall.Seconds(), e.Wall.Seconds(), "seconds", "supervisor", verdict == report.WallTimeLimit)
+	add(l.CPUTime > 0, "cpu_time", l.CPUTime.Seconds(), e.CPU.Seconds(), "seconds", "supervisor", verdict == report.CPUTimeLimit)
+	add(l.Memory > 0, "memory", float64(l.Memory), float64(e.MemoryPeak), "bytes", x.enforcer("cgroup.memory"), e.OOMKills > 0)
+	add(l.CPUPercent > 0, "cpu_percent", float64(l.CPUPercent), percent(e), "percent", x.enforcer("cgroup.cpu"), end.usage.Throttled > 0)
+	add(l.PIDs > 0, "processes", float64(l.PIDs), float64(end.usage.PIDsPeak), "processes", x.enforcer("cgroup.pids"), e.PIDsRefused > 0)
+	add(l.Output > 0, "output", float64(l.Output), float64(e.OutputBytes), "bytes", "supervisor", e.OutputBytes > int64(l.Output))
+	add(true, "open_files", float64(l.OpenFiles), 0, "descriptors", "rlimit", false)
+	add(l.FileSize > 0, "file_size", float64(l.FileSize), 0, "bytes", "rlimit", e.Signal == "SIGXFSZ")
+	return out
+}
+
+// enforcer names what holds a limit, "none" where nothing does.
+func (x *execution) enforcer(layer string) string {
+	if x.layers.seen[layer].State == report.LayerActive {
+		return "cgroup"
+	}
+	return "none"
+}
+
+func percent(e report.Evidence) float64 {
+	if e.Wall <= 0 {
+		return 0
+	}
+	return 100 * float64(e.CPU) / float64(e.Wall)
+}
+
+func (x *execution) findings(end *ending) []report.Finding {
+	var out []report.Finding
+	for _, f := range end.sup.Findings {
+		out = append(out, report.Finding(f))
+	}
+	stats := end.sup.Hook
+	add := func(kind, confidence, text string, args ...any) {
+		out = append(out, report.Finding{Kind: kind, Confidence: confidence, Text: fmt.Sprintf(text, args...)})
+	}
+	if x.spec.Profile.Python.Hooks != profile.HooksOff {
+		if stats.Started && !stats.Ended && end.exit != nil && unix.WaitStatus(end.exit.Status).Exited() && end.cause == causeNone {
+			add("hook_silent", "medium", "the hook announced no end: os._exit, a crash, or a script that silenced it")
+		}
+		if stats.Malformed > 0 {
+			add("forged_events", "high", "%d stretches of the hook's channel were no events: something else wrote to it", stats.Malformed)
+		}
+	}
+	for _, name := range x.program.Skipped {
+		add("not_copied", "high", "%s is neither a file nor a directory nor a link, and was not copied", name)
+	}
+	if x.ready.Proc == "" {
+		add("no_proc", "high", "the jail has no /proc: %s", x.ready.ProcWhy)
+	}
+	return out
+}
+
+func dropped(r supervisor.Result) map[string]uint64 {
+	return map[string]uint64{"hook.malformed": r.Hook.Malformed, "hook.suppressed": r.Hook.Suppressed}
+}
+
+func widened(list []profile.Widening, degraded []string) []report.Widening {
+	var out []report.Widening
+	for _, w := range list {
+		out = append(out, report.Widening(w))
+	}
+	for _, name := range degraded {
+		out = append(out, report.Widening{Field: "require", From: name, To: "may be missing"})
+	}
+	return out
+}
+
+func kernel() string {
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		return ""
+	}
+	return unix.ByteSliceToString(u.Release[:])
+}
+
+// kill ends the jail, and writes down why.
+func (x *execution) kill(c cause) {
+	x.jail.Kill()
+	op := map[cause]string{causeWall: "wall_time", causeCPU: "cpu_time", causeOutput: "output", causeInterrupted: "interrupt"}[c]
+	x.recorder.Record(event.Event{
+		Time: time.Since(x.start), Layer: event.Supervisor, Category: event.Resource, Op: op, Target: op, Verdict: event.Killed,
+	})
+}
