@@ -42,6 +42,8 @@ func checkRule(t *testing.T, p *Policy, m machine, r profile.Rule, name string) 
 		want = retNotify
 	case ActionGuard:
 		want, decision = retNotify, Guard
+	case ActionSelf:
+		want, decision = retNotify, Self
 	}
 	var match [6]uint64
 	for _, a := range r.Args {

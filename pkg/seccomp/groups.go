@@ -101,8 +101,8 @@ func threadRules() []profile.Rule {
 			masked32(0, threadClone|foreignClone, threadClone)),
 		allow("pthread_kill, raise and abort; the pid namespace bounds the targets, and init ignores them", "tgkill"),
 		{
-			Names: []string{"kill"}, Action: ActionObserve,
-			Reason: "a program that signals itself is common, and the pid namespace bounds the targets; still worth a line",
+			Names: []string{"kill"}, Action: ActionSelf,
+			Reason: "a program that signals itself is common; any other is no business of a program without children",
 		},
 	}
 }

@@ -282,7 +282,7 @@ func TestLivePolicy(t *testing.T) {
 	for name, want := range map[string]string{
 		"getppid": "", "read": "", "write": "EROFS",
 		"socket": "EPERM", "socketpair": "",
-		"clone3": "ENOSYS", "unknown": "ENOSYS", "fork": "EPERM", "kill": "",
+		"clone3": "ENOSYS", "unknown": "ENOSYS", "fork": "EPERM", "kill": "EPERM",
 		"close pin": "EPERM", "close_range pin": "EPERM", "pin is open": "", "close above pin": "EBADF",
 		"second filter": "EPERM", "strict mode": "EPERM", "undumpable": "EPERM",
 	} {

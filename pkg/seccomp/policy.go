@@ -20,6 +20,10 @@ const (
 	// ActionObserve lets the call through, seen: the walls around the jail bound
 	// what it can do, and the report shall show it.
 	ActionObserve profile.Action = "observe"
+	// ActionSelf lets a signal through to the caller's own process and refuses it
+	// to any other. The first argument says which; who the caller is, only the
+	// supervisor knows.
+	ActionSelf profile.Action = "self"
 	// ActionGuard lets the call through when it names a path that may be
 	// written, and refuses it with EROFS otherwise. The read-only mounts are the
 	// wall: a path that is swapped after the look meets them.
@@ -47,6 +51,7 @@ type DecisionAction uint8
 const (
 	Deny     DecisionAction = iota // answer with Errno
 	Continue                       // let it through: observed, which is no promise
+	Self                           // let it through if the first argument is the caller's own process, else EPERM
 	Guard                          // EROFS if the path is outside of the writable mounts, else as Continue
 )
 
@@ -88,7 +93,7 @@ func Resolve(p profile.Seccomp, pins []int) (*Policy, error) {
 	}
 	// The groups of a profile are a union, so that their order means nothing:
 	// where two speak of the same call the more permissive one decides.
-	for _, action := range []profile.Action{profile.ActionAllow, ActionObserve, ActionGuard} {
+	for _, action := range []profile.Action{profile.ActionAllow, ActionObserve, ActionSelf, ActionGuard} {
 		for _, g := range groups {
 			for _, r := range g.Rules {
 				if r.Action != action {
@@ -141,7 +146,7 @@ func (p *Policy) addRule(r profile.Rule) error {
 			return err
 		}
 		c.errno = errno
-	case profile.ActionAllow, profile.ActionNotify, profile.ActionKill, ActionObserve, ActionGuard:
+	case profile.ActionAllow, profile.ActionNotify, profile.ActionKill, ActionObserve, ActionSelf, ActionGuard:
 		if r.Errno != "" {
 			return fmt.Errorf("errno %s goes with the action errno only", r.Errno)
 		}
@@ -200,6 +205,8 @@ func (p *Policy) Decide(nr int, args [6]uint64) Decision {
 		switch c.action {
 		case profile.ActionAllow, ActionObserve:
 			return Decision{Action: Continue}
+		case ActionSelf:
+			return Decision{Action: Self, Errno: unix.EPERM}
 		case ActionGuard:
 			return Decision{Action: Guard}
 		case profile.ActionErrno:

@@ -131,7 +131,7 @@ func TestDecide(t *testing.T) {
 		{"clone", [6]uint64{unix.CLONE_NEWUSER | uint64(unix.SIGCHLD)}, perm, perm},
 		{"clone", [6]uint64{threadClone | unix.CLONE_NEWNET}, perm, perm},
 		{"clone3", [6]uint64{}, Decision{Action: Deny, Errno: unix.ENOSYS}, Decision{Action: Deny, Errno: unix.ENOSYS}},
-		{"kill", [6]uint64{2, 9}, cont, cont},
+		{"kill", [6]uint64{2, 9}, Decision{Action: Self, Errno: unix.EPERM}, cont},
 		{"tkill", [6]uint64{2, 9}, perm, cont},
 		{"socket", [6]uint64{unix.AF_INET, unix.SOCK_STREAM | unix.SOCK_CLOEXEC}, perm, cont},
 		{"socket", [6]uint64{unix.AF_INET, unix.SOCK_RAW}, perm, perm},

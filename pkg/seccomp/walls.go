@@ -31,7 +31,7 @@ func Forbidden(name string) (reason string, ok bool) {
 
 // permits reports whether a clause lets calls through.
 func (c clause) permits() bool {
-	return c.action == profile.ActionAllow || c.action == ActionObserve || c.action == ActionGuard
+	return c.action == profile.ActionAllow || c.action == ActionObserve || c.action == ActionSelf || c.action == ActionGuard
 }
 
 func forbidden(s Syscall, c clause) error {

@@ -208,7 +208,7 @@ func (s *Supervisor) answer(n notification) {
 	if s.hook != nil {
 		s.drain()
 	}
-	answer, verdict, errno := s.judge(decision, tid, nr, n.Args, c)
+	answer, verdict, errno := s.judge(decision, who, tid, n, c)
 	var stack []event.Location
 	if verdict == event.Denied && s.o.Stacks != nil && s.refused[nr] <= stackMax {
 		stack, _ = s.o.Stacks.Stack(who.tgid, tid, who.nstid)
@@ -244,16 +244,24 @@ func (s *Supervisor) launch(n notification) {
 }
 
 // judge turns a decision into an answer.
-func (s *Supervisor) judge(d seccomp.Decision, tid, nr int, args [6]uint64, c call) (response, event.Verdict, string) {
+func (s *Supervisor) judge(d seccomp.Decision, who task, tid int, n notification, c call) (response, event.Verdict, string) {
+	nr := int(n.NR)
 	switch d.Action {
 	case seccomp.Continue:
 		return pass(0), event.Observed, ""
+	case seccomp.Self:
+		// kill(2): 0 is the caller's own group, which is a session of its own.
+		if pid := int32(n.Args[0]); pid == 0 || who.nspid != 0 && int(pid) == who.nspid {
+			return pass(0), event.Observed, ""
+		}
+		s.refused[nr]++
+		s.result.Denied++
 	case seccomp.Guard:
 		// A relative path that could not be resolved, or memory that could not
 		// be read, is left to the kernel: the mounts refuse what is to be
 		// refused, and the errno is its own.
 		if len(c.paths) == 0 || beneath(c.paths, s.o.Writable) || !strings.HasPrefix(c.paths[0], "/") ||
-			beneath(c.paths, devices) || s.view.missing(tid, c, creates(nr, args)) {
+			beneath(c.paths, devices) || s.view.missing(tid, c, creates(nr, n.Args)) {
 			return pass(0), event.Observed, ""
 		}
 		s.refused[nr]++
