@@ -117,12 +117,6 @@ func (c *command) runScript(ctx *cli.Context, read, write *optionalPaths) error 
 		defer file.discard()
 		spec.ReportName = name
 	}
-	if format == "text" {
-		for _, w := range spec.Widenings {
-			fmt.Fprintf(c.stderr, "sbx: warning: wider than profile %s: %s\n", report.EscapeTerminal(spec.Profile.Name), report.EscapeTerminal(w.String()))
-		}
-	}
-
 	run, stop := interruptible(ctx.Context)
 	defer stop()
 	r, err := sandbox.Run(run, *spec)

@@ -27,7 +27,7 @@ const (
 	minTmp       = Size(64 << 10)
 	minInodes    = 16
 	maxInodes    = 1 << 30
-	minOpenFiles = 1002 // the hook's descriptors are 1000 and 1001
+	minOpenFiles = 64 // the hook's descriptors are 62 and 63
 	maxOpenFiles = 1 << 20
 )
 

@@ -31,17 +31,20 @@ var (
 // with '<' so that traceback and linecache look for no such file.
 const Filename = "<sbx>"
 
-// Descriptor numbers in the jail, high enough that a script's own descriptors
-// get the numbers that they get without sbx.
+// Descriptor numbers in the jail: high enough that a script's own descriptors
+// get the numbers that they get without sbx, and below 64, which is what every
+// process's table has from the start. A larger number makes the kernel grow the
+// table of the init stage, whose threads share it: that waits for an RCU grace
+// period, 12 ms where it was measured.
 const (
-	EventFD = 1000
-	BootFD  = 1001
+	EventFD = 62
+	BootFD  = 63
 )
 
 // Command is the text after python's -c. It is one line and holds no policy:
 // CPython 3.13 keeps it as source for tracebacks.
 const Command = "import marshal,posix;" +
-	"boot=marshal.loads(b''.join(iter(lambda:posix.read(1001,1<<20),b'')));posix.close(1001);" +
+	"boot=marshal.loads(b''.join(iter(lambda:posix.read(63,1<<20),b'')));posix.close(63);" +
 	"hook={};exec(boot[1],hook);main=hook['main'];del hook;main(boot[0])"
 
 // FloodCap is how many events of one operation and verdict are reported one by

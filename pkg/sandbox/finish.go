@@ -61,8 +61,8 @@ type ending struct {
 
 // finish ends what is left of the run and takes the accounts, before the group
 // that keeps them is removed.
-func (x *execution) finish(exit *jail.Exit) *ending {
-	end := &ending{exit: exit, at: time.Now(), cause: x.ender.close()}
+func (x *execution) finish(exit *jail.Exit, c cause) *ending {
+	end := &ending{exit: exit, at: time.Now(), cause: c}
 	x.jail.Kill()
 	_, _ = x.jail.Wait()
 	x.jail = nil
