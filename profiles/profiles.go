@@ -1,4 +1,6 @@
-// Package profiles holds the built-in profiles as files.
+// Package profiles holds the built-in profiles as files. A run does not read
+// them: pkg/profile has them decoded, and a test there holds the two together.
+// schema.json describes a profile file for editors; nothing embeds it.
 package profiles
 
 import "embed"

@@ -71,6 +71,9 @@ func (c *command) fail(err error) int {
 		}
 	case errors.As(err, &field):
 		hint = field.Hint
+		if hint == "" {
+			hint = "sbx profile show strict prints a whole profile; sbx profile check FILE looks at one without running anything"
+		}
 	case errors.As(err, &usage):
 		hint = usage.hint
 	}
@@ -108,6 +111,16 @@ func (c *command) app() *cli.App {
 		}
 	}
 	return app
+}
+
+// group is the action of a command that only has commands beneath it.
+func group(commands string) cli.ActionFunc {
+	return func(ctx *cli.Context) error {
+		if name := ctx.Args().First(); name != "" {
+			return &usageError{fmt.Sprintf("%s: unknown command %q", ctx.Command.HelpName, name), "commands: " + commands}
+		}
+		return cli.ShowSubcommandHelp(ctx)
+	}
 }
 
 // onUsageError keeps an unknown flag from printing pages of help.

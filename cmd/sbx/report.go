@@ -4,6 +4,7 @@ import (
 	"os"
 
 	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
 
 	"github.com/sbxproject/sbx/pkg/report"
 	"github.com/sbxproject/sbx/pkg/sandbox"
@@ -11,8 +12,9 @@ import (
 
 func (c *command) reportCommand() *cli.Command {
 	return &cli.Command{
-		Name:  "report",
-		Usage: "read the report of a run",
+		Name:   "report",
+		Usage:  "read the report of a run",
+		Action: group("show"),
 		Subcommands: []*cli.Command{
 			{Name: "show", Usage: "summary and timeline", ArgsUsage: "FILE", Action: c.reportShow},
 		},
@@ -24,7 +26,8 @@ func (c *command) reportShow(ctx *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	f, err := os.Open(args[0])
+	// Without waiting: a FIFO that nobody writes to is an empty report.
+	f, err := os.OpenFile(args[0], os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
 	if err != nil {
 		return &sandbox.Error{Op: "open report", Err: err, Hint: "name a file that sbx run --report wrote"}
 	}

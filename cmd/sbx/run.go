@@ -252,11 +252,11 @@ func overrides(ctx *cli.Context, read, write *optionalPaths) (profile.Overrides,
 		})
 	}
 	span := func(n float64) *time.Duration {
-		d := time.Duration(min(n, 1e9) * float64(time.Second))
+		d := time.Duration(min(max(n, -9e9), 9e9) * float64(time.Second)) // what a Duration holds
 		return &d
 	}
 	mib := func(n int64) *profile.Size {
-		s := profile.Size(min(max(n, -1), 1<<40) << 20)
+		s := profile.Size(min(max(n, -1<<40), 1<<40) << 20)
 		return &s
 	}
 	number("timeout", "seconds", func(n float64) { o.Wall = span(n) })

@@ -15,6 +15,7 @@ package cgroup
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -58,7 +59,7 @@ const (
 // Usage is what a group has used so far.
 type Usage struct {
 	CPUUser, CPUSystem time.Duration
-	Memory, MemoryPeak int64 // bytes
+	Memory, MemoryPeak int64 // bytes; MemoryPeak is 0 where the kernel does not keep it
 	Anon, File, Kernel int64 // parts of Memory
 	PIDs, PIDsPeak     int64 // PIDsPeak is 0 where the kernel does not count it
 	Throttled          time.Duration
@@ -66,13 +67,14 @@ type Usage struct {
 
 // Events are the times that a group ran into its limits.
 type Events struct {
-	OOMKills int64 // processes killed for memory
+	OOMKills int64 // processes killed for memory; v2 counts the first one twice
 	MemMax   int64 // allocations that met the limit
 	PIDsMax  int64 // forks refused
 }
 
 // Group is the control group of one run.
 type Group struct {
+	host   host
 	name   string
 	layers map[string]Layer
 	v2     string            // directory, "" without v2
@@ -118,9 +120,11 @@ func startTime(pid int) uint64 {
 
 // Open makes a group in every hierarchy that is there. Controllers that cannot
 // be had are absent in Layers; the error is for a host that answers nonsense.
-func Open(name string, l Limits) (*Group, error) {
-	g := &Group{name: name, layers: map[string]Layer{}, v1: map[string]string{}}
-	places, err := hierarchies()
+func Open(name string, l Limits) (*Group, error) { return thisHost().open(name, l) }
+
+func (h host) open(name string, l Limits) (*Group, error) {
+	g := &Group{host: h, name: name, layers: map[string]Layer{}, v1: map[string]string{}}
+	places, err := h.hierarchies()
 	if err != nil {
 		for _, layer := range []string{layerMemory, layerCPU, layerPIDs} {
 			g.layers[layer] = Layer{State: Absent, Why: err.Error()}
@@ -173,7 +177,7 @@ func (s setting) write(dir string) (string, error) {
 // note records how the settings of a layer went; where one failed it is absent.
 func (g *Group) note(layer, observed string, err error) {
 	if err != nil {
-		g.layers[layer] = Layer{State: Absent, Why: err.Error()}
+		g.layers[layer] = Layer{State: Absent, Why: refusal(err)}
 		return
 	}
 	if have := g.layers[layer]; have.State == Absent {
@@ -196,24 +200,81 @@ func (g *Group) dirs() []string {
 	return out
 }
 
+// Usage reads the kernel's accounts.
+func (g *Group) Usage() (Usage, error) {
+	if g.v2 != "" {
+		u, err := g.usageV2()
+		return u, g.explain(err)
+	}
+	u, err := g.usageV1()
+	return u, g.explain(err)
+}
+
+// Events reads how often the group met its limits.
+func (g *Group) Events() (Events, error) {
+	if g.v2 != "" {
+		e, err := g.eventsV2()
+		return e, g.explain(err)
+	}
+	e, err := g.eventsV1()
+	return e, g.explain(err)
+}
+
+// explain says so where a group is not there any more: some cleaner of the host
+// took it for abandoned.
+func (g *Group) explain(err error) error {
+	if err == nil {
+		return nil
+	}
+	for _, dir := range g.dirs() {
+		if _, serr := os.Stat(dir); errors.Is(serr, fs.ErrNotExist) {
+			return fmt.Errorf("cgroup %s was removed during the run: %w", g.name, err)
+		}
+	}
+	return fmt.Errorf("read cgroup %s: %w", g.name, err)
+}
+
+// refusal says why a group cannot be had, and what would help.
+func refusal(err error) string {
+	help := ""
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		help = ": this user may not make groups there; run as root, or have a group delegated to this user"
+	case errors.Is(err, unix.EROFS):
+		help = ": cgroups are mounted read-only, as containers do; mount them writable"
+	case errors.Is(err, unix.EBUSY), errors.Is(err, unix.EOPNOTSUPP):
+		help = ": the group around it holds processes and cannot hand on controllers; start sbx in a delegated group (systemd-run --scope -p Delegate=yes)"
+	case errors.Is(err, unix.EINVAL):
+		help = ": the group around it may have a lower limit; ask for less"
+	case errors.Is(err, fs.ErrNotExist):
+		help = ": the group of this process is not visible here; mount the cgroup file system that it is in"
+	}
+	return err.Error() + help
+}
+
 // killTime bounds how long Kill and Close wait for the kernel.
 const killTime = 2 * time.Second
 
 // Kill ends every process of the group.
 func (g *Group) Kill() error {
 	if g.v2 != "" {
-		return writeFile(filepath.Join(g.v2, "cgroup.kill"), "1")
+		err := writeFile(filepath.Join(g.v2, "cgroup.kill"), "1")
+		if _, serr := os.Stat(g.v2); errors.Is(serr, fs.ErrNotExist) {
+			return nil // and nobody in it
+		}
+		return err
 	}
+	// All of them: one that was removed under the run has nobody to name.
+	var errs []error
 	for _, dir := range g.v1 {
-		return killTasks(dir)
+		errs = append(errs, killTasks(dir, time.Now().Add(killTime)))
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // killTasks is the way of v1: until nobody is left, since a task may fork while
 // the list is read.
-func killTasks(dir string) error {
-	deadline := time.Now().Add(killTime)
+func killTasks(dir string, deadline time.Time) error {
 	for {
 		data, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
 		if errors.Is(err, os.ErrNotExist) {
@@ -244,7 +305,7 @@ func (g *Group) Close() error {
 	g.closeFiles()
 	var errs []error
 	for _, dir := range g.dirs() {
-		errs = append(errs, remove(dir, time.Now().Add(killTime)))
+		errs = append(errs, g.host.remove(dir, time.Now().Add(killTime)))
 	}
 	g.v2, g.v1 = "", nil
 	return errors.Join(errs...)
@@ -263,9 +324,9 @@ func (g *Group) closeFiles() {
 
 // remove waits, within bounds, for the last task: a killed process leaves its
 // group a moment after its parent may have reaped it.
-func remove(dir string, deadline time.Time) error {
+func (h host) remove(dir string, deadline time.Time) error {
 	for {
-		err := unix.Rmdir(dir)
+		err := h.rmdir(dir)
 		if err == nil || errors.Is(err, unix.ENOENT) {
 			return nil
 		}
@@ -305,13 +366,35 @@ func readInt(name string) (int64, error) {
 	return n, nil
 }
 
-// readKeys reads a file of lines "key number"; a file that is not there has no
-// keys.
-func readKeys(name string) map[string]int64 {
-	data, err := os.ReadFile(name)
+// reader reads accounts. After the first mistake it yields zeros: evidence that
+// cannot be read must not pass for "nothing happened".
+type reader struct{ err error }
+
+func (r *reader) number(dir, file string) int64 {
+	if r.err != nil {
+		return 0
+	}
+	var n int64
+	n, r.err = readInt(filepath.Join(dir, file))
+	return n
+}
+
+// optional reads a number that only some kernels keep.
+func (r *reader) optional(dir, file string) int64 {
+	n, err := readInt(filepath.Join(dir, file))
 	if err != nil {
+		return 0
+	}
+	return n
+}
+
+// keys reads a file of lines "key number".
+func (r *reader) keys(dir, file string) map[string]int64 {
+	if r.err != nil {
 		return nil
 	}
+	var data []byte
+	data, r.err = os.ReadFile(filepath.Join(dir, file))
 	return parseKeys(string(data))
 }
 

@@ -1,10 +1,9 @@
 package cgroup
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
-	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -20,21 +19,28 @@ type places struct {
 	v1 map[string]string // by controller
 }
 
+// host is where the kernel is asked. Tests give it a tree of their own.
+type host struct {
+	self string // the directory with our mountinfo and cgroup
+	// A cgroup file system fills what it makes, and removes it with its files.
+	mkdir, rmdir func(dir string) error
+}
+
+func thisHost() host {
+	return host{self: "/proc/self", mkdir: func(dir string) error { return unix.Mkdir(dir, 0o755) }, rmdir: unix.Rmdir}
+}
+
 // hierarchies finds our own groups.
-func hierarchies() (places, error) {
-	mounts, err := os.Open("/proc/self/mountinfo")
+func (h host) hierarchies() (places, error) {
+	mounts, err := os.ReadFile(filepath.Join(h.self, "mountinfo"))
 	if err != nil {
 		return places{}, fmt.Errorf("find cgroup mounts: %w", err)
 	}
-	defer mounts.Close()
-	own, err := os.ReadFile("/proc/self/cgroup")
+	own, err := os.ReadFile(filepath.Join(h.self, "cgroup"))
 	if err != nil {
 		return places{}, fmt.Errorf("find our cgroup: %w", err)
 	}
-	p, err := parsePlaces(mounts, string(own))
-	if err != nil {
-		return places{}, err
-	}
+	p := parsePlaces(string(mounts), string(own))
 	if p.v2 != "" && !controls(p.v2) {
 		p.v2 = ""
 	}
@@ -53,7 +59,7 @@ func controls(group string) bool {
 
 // parsePlaces joins mountinfo (proc_pid_mountinfo(5)) with /proc/self/cgroup
 // (cgroups(7)).
-func parsePlaces(mountinfo io.Reader, own string) (places, error) {
+func parsePlaces(mountinfo, own string) places {
 	groups := map[string]string{} // controller, or "" for v2, to path
 	for line := range strings.Lines(own) {
 		f := strings.SplitN(strings.TrimSuffix(line, "\n"), ":", 3)
@@ -64,41 +70,60 @@ func parsePlaces(mountinfo io.Reader, own string) (places, error) {
 			groups[c] = f[2]
 		}
 	}
-	p := places{v1: map[string]string{}}
-	lines := bufio.NewScanner(mountinfo)
-	for lines.Scan() {
-		f := strings.Fields(lines.Text())
+	found := map[string]place{}
+	for line := range strings.Lines(mountinfo) {
+		// The kernel escapes the separators that it uses, and no other space.
+		f := strings.Split(strings.TrimSuffix(line, "\n"), " ")
 		dash := slices.Index(f, "-")
 		if dash < 6 || len(f) < dash+4 {
 			continue
 		}
 		root, target, options := unescape(f[3]), unescape(f[4]), strings.Split(f[dash+3], ",")
+		note := func(controller string) {
+			path, ok := groups[controller]
+			if !ok {
+				return
+			}
+			have, seen := found[controller]
+			if p := below(target, root, path); !seen || p.own && !have.own {
+				found[controller] = p
+			}
+		}
 		switch f[dash+1] {
 		case "cgroup2":
-			if path, ok := groups[""]; ok && p.v2 == "" {
-				p.v2 = below(target, root, path)
-			}
+			note("")
 		case "cgroup":
 			for _, c := range v1Controllers {
-				if path, ok := groups[c.name]; ok && slices.Contains(options, c.name) && p.v1[c.name] == "" {
-					p.v1[c.name] = below(target, root, path)
+				if slices.Contains(options, c.name) {
+					note(c.name)
 				}
 			}
 		}
 	}
-	if err := lines.Err(); err != nil {
-		return p, fmt.Errorf("read mountinfo: %w", err)
+	p := places{v2: found[""].dir, v1: map[string]string{}}
+	delete(found, "")
+	for c, place := range found {
+		p.v1[c] = place.dir
 	}
-	return p, nil
+	return p
+}
+
+// place is a directory; own says that it is our group, and not only the nearest
+// to it that can be seen.
+type place struct {
+	dir string
+	own bool
 }
 
 // below is where a group is seen when the mount shows the hierarchy from root
-// on: in a container that is often not its top.
-func below(target, root, path string) string {
-	if rel, ok := strings.CutPrefix(path, strings.TrimSuffix(root, "/")); ok {
-		return filepath.Join(target, rel)
+// on: in a container that is often not its top. A group that the mount does not
+// show (cgroup_namespaces(7) writes it with "/..") leaves the mount's own top.
+func below(target, root, path string) place {
+	rel, ok := strings.CutPrefix(path, strings.TrimSuffix(root, "/"))
+	if !ok || rel != "" && rel[0] != '/' || slices.Contains(strings.Split(path, "/"), "..") {
+		return place{dir: target}
 	}
-	return target
+	return place{dir: filepath.Join(target, rel), own: true}
 }
 
 // unescape undoes the octal escapes of mountinfo.
@@ -116,9 +141,12 @@ func unescape(s string) string {
 }
 
 // Collect removes groups whose owner is gone, and returns how many of those are
-// still there because their processes are. Runs that go on are not touched.
-func Collect() (left int, err error) {
-	p, err := hierarchies()
+// still there because their processes are. Runs that go on are not touched, and
+// groups of other users are not ours to remove.
+func Collect() (left int, err error) { return thisHost().collect() }
+
+func (h host) collect() (left int, err error) {
+	p, err := h.hierarchies()
 	if err != nil {
 		return 0, nil
 	}
@@ -131,15 +159,11 @@ func Collect() (left int, err error) {
 	}
 	for dir := range dirs {
 		entries, rerr := os.ReadDir(dir)
-		if rerr != nil {
+		if rerr != nil && !errors.Is(rerr, fs.ErrNotExist) {
 			err = errors.Join(err, rerr)
-			continue
 		}
 		for _, e := range entries {
-			if !abandoned(e.Name()) {
-				continue
-			}
-			if rerr := unix.Rmdir(filepath.Join(dir, e.Name())); rerr != nil && !errors.Is(rerr, unix.ENOENT) {
+			if abandoned(e.Name()) && errors.Is(h.rmdir(filepath.Join(dir, e.Name())), unix.EBUSY) {
 				left++
 			}
 		}

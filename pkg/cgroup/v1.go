@@ -1,9 +1,9 @@
 package cgroup
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -36,7 +36,7 @@ func (g *Group) openV1(parents map[string]string, l Limits) {
 		dir := filepath.Join(parent, g.name)
 		if err := g.joinable(dir, made); err != nil {
 			if c.layer != "" {
-				g.layers[c.layer] = Layer{State: Absent, Why: err.Error()}
+				g.layers[c.layer] = Layer{State: Absent, Why: refusal(err)}
 			}
 			continue
 		}
@@ -59,14 +59,14 @@ func (g *Group) joinable(dir string, made map[string]bool) error {
 	if made[dir] {
 		return nil
 	}
-	if err := unix.Mkdir(dir, 0o755); err != nil {
+	if err := g.host.mkdir(dir); err != nil {
 		return &os.PathError{Op: "mkdir", Path: dir, Err: err}
 	}
 	// Opened here, with our rights: those are what counts when the jail, who
 	// has none, writes to it.
 	fd, err := unix.Open(filepath.Join(dir, "tasks"), unix.O_WRONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		_ = unix.Rmdir(dir)
+		_ = g.host.rmdir(dir)
 		return &os.PathError{Op: "open", Path: filepath.Join(dir, "tasks"), Err: err}
 	}
 	made[dir] = true
@@ -94,54 +94,58 @@ func v1Settings(controller string, l Limits) []setting {
 // noSwap keeps a run from living on in swap space after its memory is used up.
 // Where the host does not account for swap the files are missing, and there is
 // nothing to do.
+//
+// The limit of memory and swap together is one page higher: it is charged first,
+// and were it the same, the limit of memory would never be met and
+// memory.failcnt never counted.
 func noSwap(dir string, memory int64) {
 	_ = writeFile(filepath.Join(dir, "memory.swappiness"), "0")
-	_ = writeFile(filepath.Join(dir, "memory.memsw.limit_in_bytes"), fmt.Sprint(memory))
+	_ = writeFile(filepath.Join(dir, "memory.memsw.limit_in_bytes"), strconv.FormatInt(memory+int64(os.Getpagesize()), 10))
 }
 
 func (g *Group) usageV1() (Usage, error) {
 	var u Usage
+	var r reader
 	if dir, ok := g.v1["cpuacct"]; ok {
-		user, err := readInt(filepath.Join(dir, "cpuacct.usage_user"))
-		if err != nil {
-			return u, err
-		}
-		system, err := readInt(filepath.Join(dir, "cpuacct.usage_sys"))
-		if err != nil {
-			return u, err
-		}
-		u.CPUUser, u.CPUSystem = time.Duration(user), time.Duration(system)
+		u.CPUUser, u.CPUSystem = split(r.number(dir, "cpuacct.usage"),
+			r.number(dir, "cpuacct.usage_user"), r.number(dir, "cpuacct.usage_sys"))
 	}
 	if dir, ok := g.v1["cpu"]; ok {
-		u.Throttled = time.Duration(readKeys(filepath.Join(dir, "cpu.stat"))["throttled_time"])
+		u.Throttled = time.Duration(r.keys(dir, "cpu.stat")["throttled_time"])
 	}
 	if dir, ok := g.v1["memory"]; ok {
-		var err error
-		if u.MemoryPeak, err = readInt(filepath.Join(dir, "memory.max_usage_in_bytes")); err != nil {
-			return u, err
-		}
-		if u.Memory, err = readInt(filepath.Join(dir, "memory.usage_in_bytes")); err != nil {
-			return u, err
-		}
-		stat := readKeys(filepath.Join(dir, "memory.stat"))
+		u.MemoryPeak = r.number(dir, "memory.max_usage_in_bytes")
+		u.Memory = r.number(dir, "memory.usage_in_bytes")
+		stat := r.keys(dir, "memory.stat")
 		u.Anon, u.File = stat["total_rss"], stat["total_cache"]
-		u.Kernel, _ = readInt(filepath.Join(dir, "memory.kmem.usage_in_bytes"))
+		u.Kernel = r.optional(dir, "memory.kmem.usage_in_bytes")
 	}
 	if dir, ok := g.v1["pids"]; ok {
-		u.PIDs, _ = readInt(filepath.Join(dir, "pids.current"))
-		u.PIDsPeak, _ = readInt(filepath.Join(dir, "pids.peak")) // Linux 6.11
+		u.PIDs = r.number(dir, "pids.current")
+		u.PIDsPeak = r.optional(dir, "pids.peak") // Linux 6.11
 	}
-	return u, nil
+	return u, r.err
 }
 
-func (g *Group) eventsV1() Events {
+// split divides the time that was used as the clock's ticks were. The ticks alone
+// are no account: whoever sleeps at each of them is never seen.
+func split(total, userTicks, systemTicks int64) (user, system time.Duration) {
+	user = time.Duration(total)
+	if systemTicks > 0 {
+		user = time.Duration(float64(total) * (float64(userTicks) / (float64(userTicks) + float64(systemTicks))))
+	}
+	return user, time.Duration(total) - user
+}
+
+func (g *Group) eventsV1() (Events, error) {
 	var e Events
+	var r reader
 	if dir, ok := g.v1["memory"]; ok {
-		e.OOMKills = readKeys(filepath.Join(dir, "memory.oom_control"))["oom_kill"]
-		e.MemMax, _ = readInt(filepath.Join(dir, "memory.failcnt"))
+		e.OOMKills = r.keys(dir, "memory.oom_control")["oom_kill"]
+		e.MemMax = r.number(dir, "memory.failcnt")
 	}
 	if dir, ok := g.v1["pids"]; ok {
-		e.PIDsMax = readKeys(filepath.Join(dir, "pids.events"))["max"]
+		e.PIDsMax = r.keys(dir, "pids.events")["max"]
 	}
-	return e
+	return e, r.err
 }

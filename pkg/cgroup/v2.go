@@ -28,7 +28,7 @@ func (g *Group) openV2(own string, l Limits) {
 	}
 	if g.v2 == "" {
 		for _, layer := range []string{layerMemory, layerCPU, layerPIDs} {
-			g.layers[layer] = Layer{State: Absent, Why: why.Error()}
+			g.layers[layer] = Layer{State: Absent, Why: refusal(why)}
 		}
 		return
 	}
@@ -44,7 +44,10 @@ func (g *Group) openV2(own string, l Limits) {
 	}
 	g.dir, err = os.OpenFile(g.v2, unix.O_DIRECTORY|unix.O_PATH, 0)
 	if err != nil {
-		g.note(layerMemory, "", err)
+		// Nobody can be started in it.
+		for _, layer := range []string{layerMemory, layerCPU, layerPIDs} {
+			g.note(layer, "", err)
+		}
 	}
 }
 
@@ -61,20 +64,22 @@ func mountOf(group string) string {
 
 // leafV2 makes the leaf beneath parent, with the controllers handed on.
 func (g *Group) leafV2(parent string) error {
-	var errs []error
+	var refused error
 	for _, c := range []string{"+memory", "+pids", "+cpu"} {
 		// One by one: a controller that is missing must not cost the others.
-		errs = append(errs, writeFile(filepath.Join(parent, "cgroup.subtree_control"), c))
+		if err := writeFile(filepath.Join(parent, "cgroup.subtree_control"), c); refused == nil {
+			refused = err
+		}
 	}
 	dir := filepath.Join(parent, g.name)
-	if err := unix.Mkdir(dir, 0o755); err != nil {
+	if err := g.host.mkdir(dir); err != nil {
 		return &os.PathError{Op: "mkdir", Path: dir, Err: err}
 	}
 	have, err := os.ReadFile(filepath.Join(dir, "cgroup.controllers"))
 	if err != nil || !slices.Contains(strings.Fields(string(have)), "memory") {
-		_ = unix.Rmdir(dir)
+		_ = g.host.rmdir(dir)
 		if err == nil {
-			err = errors.Join(errs...)
+			err = refused
 		}
 		if err == nil {
 			err = fmt.Errorf("%s has no memory controller", parent)
@@ -108,43 +113,35 @@ func (g *Group) limitV2(controller, layer string, l Limits) {
 }
 
 func (g *Group) usageV2() (Usage, error) {
-	cpu := readKeys(filepath.Join(g.v2, "cpu.stat"))
-	if cpu == nil {
-		return Usage{}, fmt.Errorf("read cpu.stat of %s: no such group", g.name)
-	}
-	stat := readKeys(filepath.Join(g.v2, "memory.stat"))
+	var r reader
+	cpu := r.keys(g.v2, "cpu.stat") // there without the controller as well
 	u := Usage{
-		CPUUser: time.Duration(cpu["user_usec"]) * time.Microsecond, CPUSystem: time.Duration(cpu["system_usec"]) * time.Microsecond,
+		CPUUser:   time.Duration(cpu["user_usec"]) * time.Microsecond,
+		CPUSystem: time.Duration(cpu["system_usec"]) * time.Microsecond,
 		Throttled: time.Duration(cpu["throttled_usec"]) * time.Microsecond,
-		Anon:      stat["anon"], File: stat["file"], Kernel: stat["kernel"],
 	}
-	u.Memory, _ = readInt(filepath.Join(g.v2, "memory.current"))
-	u.MemoryPeak, _ = readInt(filepath.Join(g.v2, "memory.peak")) // Linux 5.19
-	u.PIDs, _ = readInt(filepath.Join(g.v2, "pids.current"))
-	u.PIDsPeak, _ = readInt(filepath.Join(g.v2, "pids.peak")) // Linux 6.6
-	return u, nil
+	if g.layers[layerMemory].State == Active {
+		stat := r.keys(g.v2, "memory.stat")
+		u.Anon, u.File, u.Kernel = stat["anon"], stat["file"], stat["kernel"]
+		u.Memory = r.number(g.v2, "memory.current")
+		u.MemoryPeak = r.optional(g.v2, "memory.peak") // Linux 5.19
+	}
+	if g.layers[layerPIDs].State == Active {
+		u.PIDs = r.number(g.v2, "pids.current")
+		u.PIDsPeak = r.optional(g.v2, "pids.peak") // Linux 6.6
+	}
+	return u, r.err
 }
 
-func (g *Group) eventsV2() Events {
-	memory := readKeys(filepath.Join(g.v2, "memory.events"))
-	return Events{
-		OOMKills: memory["oom_kill"], MemMax: memory["max"],
-		PIDsMax: readKeys(filepath.Join(g.v2, "pids.events"))["max"],
+func (g *Group) eventsV2() (Events, error) {
+	var e Events
+	var r reader
+	if g.layers[layerMemory].State == Active {
+		memory := r.keys(g.v2, "memory.events")
+		e.OOMKills, e.MemMax = memory["oom_kill"], memory["max"]
 	}
-}
-
-// Usage reads the kernel's accounts.
-func (g *Group) Usage() (Usage, error) {
-	if g.v2 != "" {
-		return g.usageV2()
+	if g.layers[layerPIDs].State == Active {
+		e.PIDsMax = r.keys(g.v2, "pids.events")["max"]
 	}
-	return g.usageV1()
-}
-
-// Events reads how often the group met its limits.
-func (g *Group) Events() (Events, error) {
-	if g.v2 != "" {
-		return g.eventsV2(), nil
-	}
-	return g.eventsV1(), nil
+	return e, r.err
 }

@@ -102,7 +102,7 @@ func elfNeeds(file string) (loader string, needed []string, err error) {
 	if err != nil {
 		return "", nil, fmt.Errorf("read ELF file %s: %w", file, err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	for _, p := range f.Progs {
 		if p.Type == elf.PT_INTERP && p.Filesz < 4096 {
 			data := make([]byte, p.Filesz)

@@ -13,7 +13,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -59,21 +58,31 @@ type Mount struct {
 // do on the host.
 type Symlink struct{ Path, Target string }
 
-// versionSpec is how a version is named instead of a path.
-var versionSpec = regexp.MustCompile(`^3\.\d{1,2}(\.\d{1,2})?$`)
+// version reads how a version is named instead of a path: 3.11 or 3.11.2.
+func version(spec string) (parts []int, ok bool) {
+	for part := range strings.SplitSeq(spec, ".") {
+		n, err := strconv.ParseUint(part, 10, 8)
+		if err != nil {
+			return nil, false
+		}
+		parts = append(parts, int(n))
+	}
+	return parts, len(parts) == 2 || len(parts) == 3
+}
 
 // Find resolves what a user calls an interpreter: nothing (python3 on the
 // search path), a version, or a path. Version managers put shell scripts on the
 // path that choose an interpreter at every start; those are seen through, for
 // they cost more than the interpreter.
 func Find(spec, path string) (string, error) {
-	switch {
-	case strings.ContainsRune(spec, filepath.Separator):
+	if strings.ContainsRune(spec, filepath.Separator) {
 		return executable(spec)
-	case spec == "":
+	}
+	if spec == "" {
 		return onPath("python3", path)
-	case versionSpec.MatchString(spec):
-		return byVersion(spec, path)
+	}
+	if parts, ok := version(spec); ok {
+		return byVersion(spec, parts, path)
 	}
 	return onPath(spec, path)
 }
@@ -99,65 +108,76 @@ func onPath(name, path string) (string, error) {
 }
 
 // byVersion looks for pythonX.Y on the path, then among pyenv's versions.
-func byVersion(version, path string) (string, error) {
-	parts := strings.Split(version, ".")
+func byVersion(spec string, parts []int, path string) (string, error) {
+	err := fmt.Errorf("python %s: not on the search path, and pyenv has none: %w", spec, ErrNotFound)
 	if len(parts) == 2 {
-		if exe, err := onPath("python"+version, path); err == nil {
+		exe, perr := onPath("python"+spec, path)
+		if perr == nil {
 			return exe, nil
 		}
-	}
-	var best string
-	var bestPatch int
-	entries, _ := os.ReadDir(filepath.Join(pyenvRoot(), "versions"))
-	for _, e := range entries {
-		p := strings.Split(e.Name(), ".")
-		if len(p) != 3 || !slices.Equal(p[:len(parts)], parts) {
-			continue
-		}
-		patch, err := strconv.Atoi(p[2])
-		if err == nil && (best == "" || patch > bestPatch) {
-			best, bestPatch = e.Name(), patch
+		if !errors.Is(perr, ErrNotFound) {
+			err = perr // there is one, and something is wrong with it
 		}
 	}
-	if best == "" {
-		return "", fmt.Errorf("python %s: not on the search path, and pyenv has none: %w", version, ErrNotFound)
+	if best := newest(parts); best != "" {
+		return executable(filepath.Join(pyenvRoot(), "versions", best, "bin", fmt.Sprintf("python%d", parts[0])))
 	}
-	return executable(filepath.Join(pyenvRoot(), "versions", best, "bin", "python3"))
+	return "", err
 }
 
-func pyenvRoot() string {
-	if root := os.Getenv("PYENV_ROOT"); root != "" {
-		return root
-	}
-	home, err := os.UserHomeDir()
-	if err != nil {
+// newest is the newest of pyenv's versions that begins with these numbers.
+func newest(parts []int) string {
+	var best string
+	var bestParts []int
+	root := pyenvRoot()
+	if root == "" {
 		return ""
 	}
-	return filepath.Join(home, ".pyenv")
+	entries, _ := os.ReadDir(filepath.Join(root, "versions"))
+	for _, e := range entries {
+		p, ok := version(e.Name())
+		if !ok || len(p) != 3 || !slices.Equal(p[:len(parts)], parts) {
+			continue
+		}
+		if best == "" || slices.Compare(p, bestParts) > 0 {
+			best, bestParts = e.Name(), p
+		}
+	}
+	return best
+}
+
+// pyenvRoot is "" where there is none; a relative one would depend on where sbx
+// was started.
+func pyenvRoot() string {
+	root := os.Getenv("PYENV_ROOT")
+	if home := os.Getenv("HOME"); root == "" && home != "" {
+		root = filepath.Join(home, ".pyenv")
+	}
+	if !filepath.IsAbs(root) {
+		return ""
+	}
+	return root
 }
 
 // executable checks a file and sees through a pyenv shim.
 func executable(file string) (string, error) {
-	real, err := filepath.EvalSymlinks(file)
+	abs, err := filepath.Abs(file)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", file, err)
+	}
+	info, err := os.Stat(abs)
 	if err != nil {
 		if errors.Is(err, fs.ErrPermission) {
 			return "", fmt.Errorf("%s: %w: %w", file, ErrNotExecutable, err)
 		}
 		return "", fmt.Errorf("%s: %w: %w", file, ErrNotFound, err)
 	}
-	abs, err := filepath.Abs(file)
-	if err != nil {
-		return "", fmt.Errorf("%s: %w", file, err)
-	}
-	info, err := os.Stat(real)
-	if err != nil {
-		return "", fmt.Errorf("%s: %w: %w", file, ErrNotFound, err)
-	}
-	if info.IsDir() || info.Mode()&0o111 == 0 {
+	// Only a regular file is opened: a FIFO would be waited for.
+	if !info.Mode().IsRegular() || info.Mode()&0o111 == 0 {
 		return "", fmt.Errorf("%s: %w: mode %s", file, ErrNotExecutable, info.Mode())
 	}
 	magic := make([]byte, 4)
-	f, err := os.Open(real)
+	f, err := os.Open(abs)
 	if err != nil {
 		return "", fmt.Errorf("%s: %w: %w", file, ErrNotExecutable, err)
 	}
@@ -168,14 +188,15 @@ func executable(file string) (string, error) {
 		// pyvenv.cfg of a virtual environment.
 		return abs, nil
 	}
-	if shims := filepath.Join(pyenvRoot(), "shims"); filepath.Dir(abs) == shims {
+	if filepath.Dir(abs) == filepath.Join(pyenvRoot(), "shims") {
 		return shimTarget(filepath.Base(abs))
 	}
 	return "", fmt.Errorf("%s: %w: it is no ELF program", file, ErrNotExecutable)
 }
 
 // shimTarget is what the pyenv shim of that name would start, by pyenv's own
-// rules: PYENV_VERSION, else the global version file.
+// rules: PYENV_VERSION, else the global version file. The .python-version of a
+// project is not asked: it may come with the program that is to be locked up.
 func shimTarget(name string) (string, error) {
 	versions := os.Getenv("PYENV_VERSION")
 	if versions == "" {
@@ -188,6 +209,10 @@ func shimTarget(name string) (string, error) {
 		file := filepath.Join(pyenvRoot(), "versions", v, "bin", name)
 		if _, err := os.Stat(file); err == nil {
 			return executable(file)
+		}
+		// pyenv takes 3.11 for its newest 3.11.
+		if parts, ok := version(v); ok && len(parts) == 2 && newest(parts) != "" {
+			return executable(filepath.Join(pyenvRoot(), "versions", newest(parts), "bin", name))
 		}
 	}
 	return "", fmt.Errorf("pyenv shim %s: %w: no version is selected", name, ErrNotFound)

@@ -80,12 +80,27 @@ func probe(exe, real string) (*Interpreter, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("%s: %w: %w", exe, ErrNotExecutable, err)
 	}
-	out, readErr := io.ReadAll(io.LimitReader(stdout, maxAnswer))
-	if err := errors.Join(readErr, cmd.Wait()); err != nil {
-		line, _, _ := bytes.Cut(bytes.TrimSpace(stderr.Bytes()), []byte("\n"))
-		return nil, fmt.Errorf("%s: %w: it does not run: %w: %s", exe, ErrUnsupported, err, line)
+	out, err := io.ReadAll(io.LimitReader(stdout, maxAnswer))
+	if len(out) == maxAnswer {
+		cancel() // or it would be waited for: it goes on writing
+		_ = cmd.Wait()
+		return nil, fmt.Errorf("%s: %w: its answer has no end", exe, ErrUnsupported)
+	}
+	if err := errors.Join(err, cmd.Wait()); err != nil {
+		return nil, fmt.Errorf("%s: %w: it does not run: %w: %s", exe, ErrUnsupported, err, firstLine(stderr.Bytes()))
 	}
 	return interpret(exe, real, out)
+}
+
+// maxLine bounds what is repeated of an interpreter's own words.
+const maxLine = 200
+
+func firstLine(b []byte) string {
+	line, _, _ := bytes.Cut(bytes.TrimSpace(b), []byte("\n"))
+	if len(line) > maxLine {
+		line = append(line[:maxLine:maxLine], "..."...)
+	}
+	return string(line)
 }
 
 // interpret turns a probe's answer into an Interpreter.

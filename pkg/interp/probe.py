@@ -20,14 +20,21 @@ stdlib = os.path.dirname(os.__file__)
 
 
 def site_directories():
-    found = []
     import site
 
-    if os.path.exists(os.path.join(os.path.dirname(os.path.dirname(sys.executable)), "pyvenv.cfg")):
-        # -S leaves out the step that sees a virtual environment.
-        prefix = os.path.dirname(os.path.dirname(sys.executable))
-        found += site.getsitepackages([prefix])
-    else:
+    # -S leaves out the step that sees a virtual environment (PEP 405).
+    prefix = os.path.dirname(os.path.dirname(sys.executable))
+    try:
+        with open(os.path.join(prefix, "pyvenv.cfg"), encoding="utf-8", errors="replace") as f:
+            lines = [[part.strip().lower() for part in line.split("=", 1)] for line in f]
+    except OSError:
+        lines = None
+    found = []
+    if lines is not None:
+        free = "t" if sysconfig.get_config_var("Py_GIL_DISABLED") else ""
+        name = "python%d.%d%s" % (*sys.version_info[:2], free)
+        found += [os.path.join(prefix, lib, name, "site-packages") for lib in ("lib", "lib64")]
+    if lines is None or ["include-system-site-packages", "true"] in lines:
         found += site.getsitepackages([sys.prefix, sys.exec_prefix])
     out = []
     for d in found:

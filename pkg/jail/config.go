@@ -96,7 +96,8 @@ type Rlimit struct {
 // signals and abstract sockets.
 type Landlock struct {
 	Writable []string `json:"writable"` // directories
-	Devices  []string `json:"devices"`  // files that may be written, and no more
+	Files    []string `json:"files"`    // files that the caller lets be written
+	Devices  []string `json:"devices"`  // devices that may be written
 	// DenyTCP also refuses bind and connect of TCP sockets (ABI 4).
 	DenyTCP bool `json:"deny_tcp"`
 }
@@ -107,5 +108,7 @@ const (
 	attrRuntime = unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV
 	attrData    = attrRuntime | unix.MOUNT_ATTR_NOEXEC
 	attrScratch = unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC
-	attrDevice  = unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NOEXEC
+	// Devices are written all the same: read-only keeps chmod(2) and utime(2)
+	// away from the host's inodes.
+	attrDevice = unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NOEXEC
 )

@@ -146,6 +146,7 @@ func (j *Jail) Ready() (*Ready, *os.File, error) {
 		return nil, nil, err
 	}
 	if m.Ready == nil || fd < 0 {
+		closeAll([]int{fd})
 		return nil, nil, fmt.Errorf("ready without a listener: %w", errFrame)
 	}
 	return m.Ready, os.NewFile(uintptr(fd), "seccomp listener"), nil
@@ -179,7 +180,7 @@ func (j *Jail) await(kind messageKind) (*message, int, error) {
 	if err != nil {
 		return nil, -1, err
 	}
-	if fd >= 0 && kind != kindReady {
+	if fd >= 0 && (kind != kindReady || m.Kind != kindReady) {
 		unix.Close(fd)
 		return nil, -1, fmt.Errorf("descriptor with %s: %w", m.Kind, errFrame)
 	}
@@ -198,7 +199,7 @@ func (j *Jail) Kill() { _ = unix.Kill(j.PID, unix.SIGKILL) }
 
 // Wait reaps the init stage, by when every process of the jail is gone.
 func (j *Jail) Wait() (unix.WaitStatus, error) {
-	defer j.conn.Close()
+	defer func() { _ = j.conn.Close() }()
 	for {
 		var status unix.WaitStatus
 		_, err := unix.Wait4(j.PID, &status, 0, nil)
@@ -261,7 +262,9 @@ func openTrees(b *Blueprint) ([]int, error) {
 
 func closeAll(fds []int) {
 	for _, fd := range fds {
-		unix.Close(fd)
+		if fd >= 0 {
+			unix.Close(fd)
+		}
 	}
 }
 

@@ -33,12 +33,14 @@ func initStage() int {
 	// Not dumpable before anything else: /proc/1/{exe,fd,environ} of the jail
 	// belong to root from here on, so the script cannot reach the host's binary
 	// through them (CVE-2019-5736, CVE-2016-9962).
-	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
-		return 125
-	}
-	debug.SetGCPercent(-1) // a few hundred KB in all; a collection would only cost
 	control := &conn{fd: fdControl}
 	unix.CloseOnExec(fdControl)
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		_ = control.send(message{Kind: kindFailed, Failed: failure("prctl", "PR_SET_DUMPABLE", err)})
+		return 125
+	}
+	runtime.GOMAXPROCS(4)  // its threads wait in the kernel: none should wait for another's slot
+	debug.SetGCPercent(-1) // a few hundred KB in all; a collection would only cost
 	unix.Umask(0o022)
 
 	exit, err := runInit(control)

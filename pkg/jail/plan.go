@@ -1,6 +1,7 @@
 package jail
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -82,6 +83,9 @@ type Blueprint struct {
 // Plan turns a request into a blueprint. It is pure.
 func Plan(r Request) (*Blueprint, error) {
 	p := r.Profile
+	if err := checkRequest(r); err != nil {
+		return nil, err
+	}
 	b := &Blueprint{
 		Clone: unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWPID |
 			unix.CLONE_NEWIPC | unix.CLONE_NEWUTS,
@@ -101,6 +105,9 @@ func Plan(r Request) (*Blueprint, error) {
 
 	planMounts(r, b)
 	planFiles(r, b)
+	if err := checkTargets(cfg); err != nil {
+		return nil, err
+	}
 	for _, m := range cfg.Mounts {
 		if m.Tree {
 			cfg.MountTrees++
@@ -108,9 +115,19 @@ func Plan(r Request) (*Blueprint, error) {
 	}
 	cfg.Rlimits = rlimits(p.Limits)
 	cfg.Landlock = Landlock{
-		Writable: b.Writable,
-		Devices:  []string{"/dev/null", "/dev/full"},
-		DenyTCP:  p.Network == profile.NetworkNone,
+		Devices: []string{"/dev/null", "/dev/full"},
+		DenyTCP: p.Network == profile.NetworkNone,
+	}
+	files := map[string]bool{} // a rule for a file must not name rights on directories
+	for _, g := range r.Write {
+		files[g.Path] = !g.Dir
+	}
+	for _, name := range b.Writable {
+		if files[name] {
+			cfg.Landlock.Files = append(cfg.Landlock.Files, name)
+		} else {
+			cfg.Landlock.Writable = append(cfg.Landlock.Writable, name)
+		}
 	}
 	cfg.Argv = []string{r.Interp.Path, "-I", "-S", "-B", "-c", pyhook.Command}
 	cfg.Env = environment(p, r.Env)
@@ -133,7 +150,7 @@ func planMounts(r Request, b *Blueprint) {
 	cfg, p := &b.Config, r.Profile
 	shown := map[string]bool{} // directories whose content is the host's
 	covered := func(name string) bool {
-		for dir := path.Dir(name); dir != "/"; dir = path.Dir(dir) {
+		for dir := path.Dir(name); len(dir) > 1; dir = path.Dir(dir) { // ends at "/" and at "."
 			if shown[dir] {
 				return true
 			}
@@ -184,25 +201,27 @@ func planMounts(r Request, b *Blueprint) {
 		Symlink{"/dev/fd", "/proc/self/fd"}, Symlink{"/dev/stdin", "/proc/self/fd/0"},
 		Symlink{"/dev/stdout", "/proc/self/fd/1"}, Symlink{"/dev/stderr", "/proc/self/fd/2"})
 
-	scratch := func(dir, mode string) {
+	scratch := func(dir, mode string, attr uint64) {
 		cfg.Mounts = append(cfg.Mounts, Mount{
-			Kind: MountTmpfs, Target: dir, Dir: true, Attr: attrScratch,
+			Kind: MountTmpfs, Target: dir, Dir: true, Attr: attr,
 			Data: fmt.Sprintf("mode=%s,size=%d,nr_inodes=%d", mode, p.Limits.TmpSize, p.Limits.TmpInodes),
 		})
-		b.Writable = append(b.Writable, dir)
-	}
-	if p.Files.Write {
-		scratch(TmpDir, "1777")
-	}
-	if r.Workspace {
-		scratch(WorkspaceDir, "0755")
-		if !p.Files.Write {
-			// The copy is made by init; after that it is for reading.
-			b.Writable = slices.DeleteFunc(b.Writable, func(d string) bool { return d == WorkspaceDir })
+		if attr&unix.MOUNT_ATTR_RDONLY == 0 {
+			b.Writable = append(b.Writable, dir)
 		}
 	}
+	if p.Files.Write {
+		scratch(TmpDir, "1777", attrScratch)
+	}
+	if r.Workspace {
+		attr := uint64(attrScratch)
+		if !p.Files.Write {
+			attr = attrData // once init has made the copy
+		}
+		scratch(WorkspaceDir, "0755", attr)
+	}
 	if p.Files.SharedMemory {
-		scratch(shmDir, "1777")
+		scratch(shmDir, "1777", attrScratch)
 	}
 	for _, g := range r.Read {
 		bind(Mount{Source: g.Path, Target: g.Path, Dir: g.Dir, Attr: attrData})
@@ -216,6 +235,81 @@ func planMounts(r Request, b *Blueprint) {
 			bind(Mount{Source: f, Target: f, Dir: f == "/etc/ssl/certs", Attr: attrData, Optional: true})
 		}
 	}
+	// A granted directory may hold what was listed before it, such as the
+	// interpreter in a home directory: it goes beneath, or it would hide that.
+	slices.SortStableFunc(cfg.Mounts, func(a, b Mount) int { return strings.Compare(a.Target, b.Target) })
+}
+
+// ErrNotShown is a host path that no jail shows.
+var ErrNotShown = errors.New("the jail has its own")
+
+// checkRequest refuses what no plan could make safe.
+func checkRequest(r Request) error {
+	if l := r.Profile.Limits; l.TmpSize == 0 || l.TmpInodes <= 0 {
+		// tmpfs(5): zero is no limit.
+		return fmt.Errorf("scratch of %d bytes and %d inodes: %w", l.TmpSize, l.TmpInodes, unix.EINVAL)
+	}
+	whole := []string{"/", "/etc"}
+	below := []string{"/proc", "/sys", "/dev", ScriptDir, bootFile}
+	if r.Workspace {
+		below = append(below, WorkspaceDir)
+	}
+	for _, g := range slices.Concat(r.Read, r.Write) {
+		for _, dir := range below {
+			if g.Path == dir || strings.HasPrefix(g.Path, dir+"/") {
+				return fmt.Errorf("show %q: %w %s", g.Path, ErrNotShown, dir)
+			}
+		}
+		if slices.Contains(whole, g.Path) {
+			return fmt.Errorf("show %q: %w; name what is needed in it", g.Path, ErrNotShown)
+		}
+	}
+	return nil
+}
+
+// checkTargets sees to it that nothing is made outside of the new root: the
+// init stage makes its mounts while the host's root is still its own, where ".."
+// and an absolute link of the jail would lead out.
+func checkTargets(cfg *Config) error {
+	links := map[string]bool{}
+	for _, l := range cfg.Symlinks {
+		links[l.Path] = true
+	}
+	for _, f := range cfg.Files {
+		if f.Link != nil { // a folder that changed into one while it was listed
+			links[string(f.Path)] = true
+		}
+	}
+	check := func(target string) error {
+		if !path.IsAbs(target) || path.Clean(target) != target || target == "/" {
+			return fmt.Errorf("target %q is no clean path below the root: %w", target, unix.EINVAL)
+		}
+		for dir := path.Dir(target); len(dir) > 1; dir = path.Dir(dir) {
+			if links[dir] {
+				return fmt.Errorf("target %q leads through the link %s: %w", target, dir, unix.EINVAL)
+			}
+		}
+		return nil
+	}
+	for _, m := range cfg.Mounts {
+		if err := check(m.Target); err != nil {
+			return err
+		}
+		if links[m.Target] {
+			return fmt.Errorf("target %q is a link: %w", m.Target, unix.EINVAL)
+		}
+	}
+	for _, l := range cfg.Symlinks {
+		if err := check(l.Path); err != nil {
+			return err
+		}
+	}
+	for _, f := range cfg.Files {
+		if err := check(string(f.Path)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // planFiles lists the files that init writes: the four of /etc that programs
@@ -226,14 +320,28 @@ func planFiles(r Request, b *Blueprint) {
 		b.Config.Files = append(b.Config.Files, s.File)
 		b.Config.RootSize += s.Size + 4096
 	}
-	b.Config.RootInodes = int64(256 + 4*(len(b.Config.Mounts)+len(b.Config.Symlinks)+len(r.Files)))
+	// Each path at worst brings all of its directories along.
+	b.Config.RootInodes = 256
+	for _, m := range b.Config.Mounts {
+		b.Config.RootInodes += int64(strings.Count(m.Target, "/"))
+	}
+	for _, l := range b.Config.Symlinks {
+		b.Config.RootInodes += int64(strings.Count(l.Path, "/"))
+	}
+	b.Config.RootInodes += int64(len(r.Files))
 	add(Dir("/etc", 0o755))
 	add(Dir("/tmp", 0o755))
 	add(Dir(ScriptDir, 0o755))
-	add(Bytes("/etc/passwd", 0o444, []byte(fmt.Sprintf("sbx:x:%d:%d:sbx:%s:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n", UID, GID, homeDir(r.Profile)))))
-	add(Bytes("/etc/group", 0o444, []byte(fmt.Sprintf("sbx:x:%d:\nnogroup:x:65534:\n", GID))))
-	add(Bytes("/etc/hosts", 0o444, []byte("127.0.0.1 localhost sbx\n::1 localhost sbx\n")))
-	add(Bytes("/etc/nsswitch.conf", 0o444, []byte("passwd: files\ngroup: files\nhosts: "+hostSources(r.Profile)+"\n")))
+	own := func(name, text string) {
+		// Unless the caller asked for the host's.
+		if !slices.ContainsFunc(b.Config.Mounts, func(m Mount) bool { return m.Target == name }) {
+			add(Bytes(name, 0o444, []byte(text)))
+		}
+	}
+	own("/etc/passwd", fmt.Sprintf("sbx:x:%d:%d:sbx:%s:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n", UID, GID, homeDir(r.Profile)))
+	own("/etc/group", fmt.Sprintf("sbx:x:%d:\nnogroup:x:65534:\n", GID))
+	own("/etc/hosts", "127.0.0.1 localhost sbx\n::1 localhost sbx\n")
+	own("/etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: "+hostSources(r.Profile)+"\n")
 	add(Bytes(bootFile, 0o400, r.Boot))
 	for _, s := range r.Files {
 		add(s)
@@ -318,7 +426,7 @@ func rlimits(l profile.Limits) []Rlimit {
 func ScriptName(host string) string {
 	name := path.Base(host)
 	bad := func(r rune) bool { return !unicode.IsPrint(r) }
-	if name == "." || name == "/" || name == "-" || !utf8.ValidString(name) || strings.ContainsFunc(name, bad) || len(name) > 200 {
+	if name == "." || name == ".." || name == "/" || name == "-" || !utf8.ValidString(name) || strings.ContainsFunc(name, bad) || len(name) > 200 {
 		return "script.py"
 	}
 	return name

@@ -3,6 +3,7 @@ package jail
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"syscall"
 
 	ll "github.com/landlock-lsm/go-landlock/landlock/syscall"
@@ -127,7 +128,7 @@ const (
 	landlockScratch = ll.AccessFSReadFile | ll.AccessFSReadDir | ll.AccessFSWriteFile | ll.AccessFSRemoveDir |
 		ll.AccessFSRemoveFile | ll.AccessFSMakeDir | ll.AccessFSMakeReg | ll.AccessFSMakeSock | ll.AccessFSMakeFifo |
 		ll.AccessFSMakeSym | ll.AccessFSRefer | ll.AccessFSTruncate
-	landlockDevice = ll.AccessFSReadFile | ll.AccessFSWriteFile | ll.AccessFSTruncate
+	landlockFile = ll.AccessFSReadFile | ll.AccessFSWriteFile | ll.AccessFSTruncate
 	// landlockProbe may be written by its permissions and by its mount, and is
 	// left out of the rules: that it refuses shows that Landlock is at work.
 	landlockProbe = "/dev/zero"
@@ -157,15 +158,22 @@ func restrictLandlock(cfg Landlock, seen *Ready) {
 	seen.Landlock = fmt.Sprintf("ABI %d, open(%s, O_WRONLY) refused with EACCES", abi, landlockProbe)
 }
 
-func enterDomain(cfg Landlock, abi int) error {
-	fs := landlockFS(abi)
-	attr := ll.RulesetAttr{HandledAccessFS: fs}
+// landlockRuleset is what the rule set of a jail handles: all that the ABI knows,
+// so that what no rule allows is refused.
+func landlockRuleset(cfg Landlock, abi int) ll.RulesetAttr {
+	attr := ll.RulesetAttr{HandledAccessFS: landlockFS(abi)}
 	if abi >= 4 && cfg.DenyTCP {
 		attr.HandledAccessNet = ll.AccessNetBindTCP | ll.AccessNetConnectTCP
 	}
 	if abi >= 6 {
 		attr.Scoped = ll.ScopeAbstractUnixSocket | ll.ScopeSignal
 	}
+	return attr
+}
+
+func enterDomain(cfg Landlock, abi int) error {
+	attr := landlockRuleset(cfg, abi)
+	fs := attr.HandledAccessFS
 	ruleset, err := ll.LandlockCreateRuleset(&attr, 0)
 	if err != nil {
 		return failure("landlock_create_ruleset", "", err)
@@ -191,8 +199,8 @@ func enterDomain(cfg Landlock, abi int) error {
 			return err
 		}
 	}
-	for _, p := range cfg.Devices {
-		if err := allow(p, landlockDevice); err != nil {
+	for _, p := range slices.Concat(cfg.Files, cfg.Devices) {
+		if err := allow(p, landlockFile); err != nil {
 			return err
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -22,8 +23,26 @@ func buildRoot(cfg *Config, trees []int, content io.Reader, seen *Ready) error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return failure("make mounts private", "/", err)
 	}
-	anchor, err := mountRoot(cfg)
-	if err != nil {
+	anchor := chooseAnchor()
+	// What lies below the anchor is out of reach as soon as the root is there.
+	hidden := map[int]int{}
+	defer func() {
+		for _, fd := range hidden {
+			unix.Close(fd)
+		}
+	}()
+	for i, m := range cfg.Mounts {
+		if m.Kind == MountBind && !m.Tree && strings.HasPrefix(m.Source, strings.TrimSuffix(anchor, "/")+"/") {
+			fd, err := OpenTree(m)
+			if err != nil && !m.Optional {
+				return err
+			}
+			if err == nil {
+				hidden[i] = fd
+			}
+		}
+	}
+	if err := mountRoot(cfg, anchor); err != nil {
 		return err
 	}
 	for _, l := range cfg.Symlinks {
@@ -34,13 +53,16 @@ func buildRoot(cfg *Config, trees []int, content io.Reader, seen *Ready) error {
 			return failure("symlink", l.Path, err)
 		}
 	}
-	for _, m := range cfg.Mounts {
+	for i, m := range cfg.Mounts {
 		tree := -1
 		if m.Tree {
 			if len(trees) == 0 {
 				return failure("mount", m.Target, errFrame)
 			}
 			tree, trees = trees[0], trees[1:]
+		} else if fd, ok := hidden[i]; ok {
+			tree = fd
+			delete(hidden, i)
 		}
 		err := makeMount(m, anchor, tree, seen)
 		if tree >= 0 {
@@ -57,23 +79,34 @@ func buildRoot(cfg *Config, trees []int, content io.Reader, seen *Ready) error {
 	if err := writeFiles(cfg.Files, anchor, content); err != nil {
 		return err
 	}
+	for _, m := range cfg.Mounts {
+		if m.Kind == MountTmpfs && m.Attr&unix.MOUNT_ATTR_RDONLY != 0 {
+			if err := setAttr(unix.AT_FDCWD, anchor+m.Target, m); err != nil {
+				return err
+			}
+		}
+	}
 	return pivot(anchor)
 }
 
-// mountRoot mounts the tmpfs that becomes the root.
-func mountRoot(cfg *Config) (string, error) {
-	data := "mode=0755,size=" + strconv.FormatInt(cfg.RootSize, 10) + ",nr_inodes=" + strconv.FormatInt(cfg.RootInodes, 10)
-	var err error
+// chooseAnchor returns the first anchor that is there.
+func chooseAnchor() string {
 	for _, anchor := range anchors {
-		err = unix.Mount("tmpfs", anchor, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, data)
-		if err == nil {
-			return anchor, nil
-		}
-		if !errors.Is(err, unix.ENOENT) {
-			break
+		var stat unix.Stat_t
+		if err := unix.Stat(anchor, &stat); err == nil && stat.Mode&unix.S_IFMT == unix.S_IFDIR {
+			return anchor
 		}
 	}
-	return "", failure("mount", "tmpfs for the new root", err)
+	return "/"
+}
+
+// mountRoot mounts the tmpfs that becomes the root.
+func mountRoot(cfg *Config, anchor string) error {
+	data := "mode=0755,size=" + strconv.FormatInt(cfg.RootSize, 10) + ",nr_inodes=" + strconv.FormatInt(cfg.RootInodes, 10)
+	if err := unix.Mount("tmpfs", anchor, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, data); err != nil {
+		return failure("mount", "tmpfs for the new root", err)
+	}
+	return nil
 }
 
 // makeMount makes one mount beneath root.
@@ -87,10 +120,7 @@ func makeMount(m Mount, root string, tree int, seen *Ready) error {
 		if err := unix.Mount("tmpfs", target, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, m.Data); err != nil {
 			return failure("mount tmpfs", m.Target, err)
 		}
-		if m.Attr&unix.MOUNT_ATTR_RDONLY == 0 {
-			return nil
-		}
-		return setAttr(unix.AT_FDCWD, target, m)
+		return nil // what is to be read-only becomes so when its files are there
 	case MountProc:
 		mountProc(target, seen)
 		return nil
@@ -197,13 +227,13 @@ func makeTarget(target string, dir bool) error {
 		}
 		return nil
 	}
-	fd, err := unix.Open(target, unix.O_CREAT|unix.O_WRONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o444)
-	if errors.Is(err, unix.EROFS) || errors.Is(err, unix.EACCES) {
-		// Beneath a read-only mount made before: the host's own file is there.
-		if unix.Access(target, unix.F_OK) == nil {
-			return nil
-		}
+	// Beneath a mount made before, the host's own file is there: it is not
+	// opened, for it may be a program that runs (ETXTBSY).
+	var stat unix.Stat_t
+	if err := unix.Lstat(target, &stat); err == nil && stat.Mode&unix.S_IFMT != unix.S_IFLNK {
+		return nil
 	}
+	fd, err := unix.Open(target, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o444)
 	if err != nil {
 		return failure("create", target, err)
 	}

@@ -238,7 +238,8 @@ func oneRight(oob []byte) (int, error) {
 		return -1, nil
 	}
 	msgs, err := unix.ParseSocketControlMessage(oob)
-	if err != nil || len(msgs) != 1 {
+	// ParseUnixRights trusts the length to be that of whole descriptors.
+	if err != nil || len(msgs) != 1 || len(msgs[0].Data)%4 != 0 {
 		return -1, fmt.Errorf("control message: %w", errFrame)
 	}
 	fds, err := unix.ParseUnixRights(&msgs[0])
@@ -258,7 +259,8 @@ func decodeStrict(body []byte, v any) error {
 	if err := dec.Decode(v); err != nil {
 		return fmt.Errorf("%w: %w", errFrame, err)
 	}
-	if dec.More() {
+	// Not More: that takes a closing bracket for the end.
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 		return fmt.Errorf("trailing data: %w", errFrame)
 	}
 	return nil

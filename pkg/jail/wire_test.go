@@ -1,13 +1,13 @@
 package jail
 
 import (
-	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"io"
 	"os"
 	"reflect"
+	"slices"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -91,6 +91,14 @@ func TestProtocolErrors(t *testing.T) {
 		"not JSON":            {frame("go"), errFrame},
 		"unknown field":       {frame(`{"kind":"ready","root":true}`), errFrame},
 		"trailing data":       {frame(`{"kind":"ready"}{}`), errFrame},
+		"trailing brace":      {frame(`{"kind":"ready"}}`), errFrame},
+		"trailing bracket":    {frame(`{"kind":"ready"} ]`), errFrame},
+		"null":                {frame("null"), errFrame},
+		"empty body":          {frame(""), errFrame},
+		"a list":              {frame(`["ready"]`), errFrame},
+		"negative errno":      {frame(`{"kind":"failed","failed":{"op":"x","path":"","errno":-1}}`), errFrame},
+		"failed without more": {frame(`{"kind":"failed"}`), errFrame},
+		"status too large":    {frame(`{"kind":"exited","exited":{"status":4294967296}}`), errFrame},
 		"other kind":          {frame(`{"kind":"exited"}`), errFrame},
 		"ready without more":  {frame(`{"kind":"ready"}`), errFrame},
 	} {
@@ -111,21 +119,112 @@ func TestProtocolErrors(t *testing.T) {
 }
 
 func TestUnwantedDescriptorIsRefusedAndClosed(t *testing.T) {
-	host, stage := newPair(t)
+	ready := func(j *Jail) error {
+		_, f, err := j.Ready()
+		if f != nil {
+			f.Close()
+		}
+		return err
+	}
 	f, err := os.Open("/dev/null")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
+	fd := int(f.Fd())
+	for name, tc := range map[string]struct {
+		m    message
+		fds  []int
+		wait func(*Jail) error
+	}{
+		"with started":             {message{Kind: kindStarted}, []int{fd}, (*Jail).Started},
+		"with another kind":        {message{Kind: kindGo}, []int{fd}, ready},
+		"with a failure":           {message{Kind: kindFailed, Failed: &SetupError{Op: "x"}}, []int{fd}, ready},
+		"with a ready that is bad": {message{Kind: kindReady}, []int{fd}, ready},
+		"two with ready":           {message{Kind: kindReady, Ready: &Ready{}}, []int{fd, fd}, ready},
+		"many with ready":          {message{Kind: kindReady, Ready: &Ready{}}, slices.Repeat([]int{fd}, 200), ready},
+	} {
+		t.Run(name, func(t *testing.T) {
+			host, stage := newPair(t)
+			before := openDescriptors(t)
+			if err := stage.send(tc.m, tc.fds...); err != nil {
+				t.Fatal(err)
+			}
+			if err := tc.wait(&Jail{conn: host}); !errors.Is(err, errFrame) {
+				t.Errorf("got %v, want a protocol error", err)
+			}
+			if after := openDescriptors(t); after != before {
+				t.Errorf("%d descriptors open, %d before", after, before)
+			}
+		})
+	}
+}
+
+func TestDescriptorInsideAFrameIsDropped(t *testing.T) {
+	host, stage := newPair(t)
+	body := []byte(`{"kind":"ready","ready":{}}`)
+	raw := append(binary.LittleEndian.AppendUint32(nil, uint32(len(body))), body...)
 	before := openDescriptors(t)
-	if err := stage.send(message{Kind: kindStarted}, int(f.Fd())); err != nil {
+	if _, err := stage.Write(raw[:6]); err != nil {
 		t.Fatal(err)
 	}
-	if err := (&Jail{conn: host}).Started(); !errors.Is(err, errFrame) {
-		t.Errorf("got %v, want a protocol error", err)
+	if err := unix.Sendmsg(stage.fd, raw[6:], unix.UnixRights(2), nil, 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, f, err := (&Jail{conn: host}).Ready(); !errors.Is(err, errFrame) || f != nil {
+		t.Errorf("got %v, %v, want ready without a listener", f, err)
 	}
 	if after := openDescriptors(t); after != before {
 		t.Errorf("%d descriptors open, %d before", after, before)
+	}
+}
+
+func TestFramesMayArriveInPieces(t *testing.T) {
+	host, stage := newPair(t)
+	body := []byte(`{"kind":"exited","exited":{"status":256,"user":0,"system":0,"max_rss":0,"survivors":0}}`)
+	raw := append(binary.LittleEndian.AppendUint32(nil, uint32(len(body))), body...)
+	go func() {
+		for i := range raw {
+			_, _ = stage.Write(raw[i : i+1])
+		}
+	}()
+	exit, err := (&Jail{conn: host}).Exited()
+	if err != nil || exit.Status != 256 {
+		t.Errorf("got %+v, %v", exit, err)
+	}
+}
+
+func TestConfigIsBounded(t *testing.T) {
+	host, _ := newPair(t)
+	if err := host.send(&Config{Filter: make([]byte, maxFrame)}); !errors.Is(err, errFrame) {
+		t.Errorf("got %v, want a refusal", err)
+	}
+}
+
+func TestFileThatChangedIsNotCopied(t *testing.T) {
+	for name, tc := range map[string]struct {
+		size int64
+		want error
+		sent string
+	}{
+		"as listed": {4, nil, "data"},
+		"longer":    {2, nil, "da"},
+		"shorter":   {9, ErrChanged, "data"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			host, stage := newPair(t)
+			src := Bytes("/a", 0o444, []byte("data"))
+			src.Size = tc.size
+			if err := (&Jail{conn: host}).sendFile(src); !errors.Is(err, tc.want) {
+				t.Errorf("got %v, want %v", err, tc.want)
+			}
+			if err := unix.Shutdown(host.fd, unix.SHUT_WR); err != nil {
+				t.Fatal(err)
+			}
+			if sent, err := io.ReadAll(stage); err != nil || string(sent) != tc.sent {
+				t.Errorf("sent %q, %v, want %q", sent, err, tc.sent)
+			}
+		})
 	}
 }
 
@@ -159,6 +258,8 @@ func FuzzReceive(f *testing.F) {
 	f.Add([]byte(`{"kind":"ready","ready":{"rlimits":null}}`), uint32(41))
 	f.Add([]byte(`{"kind":"failed","failed":{"op":"mount","path":"/","errno":1}}`), uint32(10))
 	f.Add([]byte(`{}`), uint32(1<<31))
+	f.Add([]byte(`{"kind":"go"}}`), uint32(14))
+	f.Add([]byte(`{"kind":"exited","exited":{"status":139,"user":-1,"system":1e3,"max_rss":1,"survivors":-5}}`), uint32(89))
 	f.Fuzz(func(t *testing.T, body []byte, size uint32) {
 		if len(body) > 32<<10 {
 			t.Skip("more than the socket's buffer holds")
@@ -175,11 +276,62 @@ func FuzzReceive(f *testing.F) {
 		}
 		stage.Close()
 		var m message
-		if _, err := host.receive(&m); err == nil {
-			again, err := json.Marshal(m)
-			if err != nil || !bytes.Contains(again, []byte(`"kind"`)) {
-				t.Errorf("accepted %q, which encodes to %q, %v", body, again, err)
+		fd2, err := host.receive(&m)
+		if fd2 != -1 {
+			t.Errorf("descriptor %d out of nothing", fd2)
+		}
+		if err != nil {
+			if len(body) >= int(size) && size <= maxFrame && !errors.Is(err, errFrame) {
+				t.Errorf("a whole frame gave %v, want a protocol error", err)
 			}
+			return
+		}
+		if !json.Valid(body[:size]) {
+			t.Errorf("accepted %q, which is no JSON value", body[:size])
+		}
+		again, err := json.Marshal(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var second message
+		if err := decodeStrict(again, &second); err != nil || !reflect.DeepEqual(normal(m), normal(second)) {
+			t.Errorf("accepted %q, which becomes %q, %v", body, again, err)
+		}
+	})
+}
+
+// normal makes empty and missing lists the same.
+func normal(m message) message {
+	if m.Ready != nil {
+		r := *m.Ready
+		if len(r.Rlimits) == 0 {
+			r.Rlimits = nil
+		}
+		if len(r.Missing) == 0 {
+			r.Missing = nil
+		}
+		m.Ready = &r
+	}
+	return m
+}
+
+func FuzzControlMessage(f *testing.F) {
+	f.Add([]byte{})
+	f.Add(unix.UnixRights(1 << 20))
+	f.Add([]byte("\x12\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00\x01\x00\x00\x0000")) // half a descriptor
+	f.Add(unix.UnixRights(1<<20, 1<<20+1))
+	f.Add(unix.UnixCredentials(&unix.Ucred{Pid: 1}))
+	f.Fuzz(func(t *testing.T, oob []byte) {
+		// Any descriptor in here would be one of ours: only numbers that cannot
+		// be open are let through.
+		for i := 0; i+4 <= len(oob); i++ {
+			if binary.LittleEndian.Uint32(oob[i:]) < 1<<20 && i >= unix.CmsgLen(0) {
+				t.Skip("names a descriptor of this process")
+			}
+		}
+		fd, err := oneRight(oob)
+		if err != nil && fd != -1 {
+			t.Errorf("oneRight(%x) = %d, %v", oob, fd, err)
 		}
 	})
 }

@@ -5,24 +5,21 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
-	"regexp"
+	"reflect"
 	"slices"
 	"strings"
-
-	"github.com/goccy/go-yaml"
-	"github.com/goccy/go-yaml/ast"
-	"github.com/goccy/go-yaml/parser"
-
-	"github.com/sbxproject/sbx/profiles"
+	"syscall"
 )
 
-// maxFile bounds a profile; the built-in ones are a few KiB.
-const maxFile = 1 << 20
+// maxFile bounds a profile; the built-in ones are below 2 KiB, and one that
+// names every system call of the kernel is below 16.
+const maxFile = 64 << 10
 
-// maxDepth bounds a chain of extends, and the nesting of a document.
-const maxDepth = 8
+// maxChain bounds a chain of extends.
+const maxChain = 8
 
 // FieldError is a mistake in a profile or in a flag that overrides one.
 type FieldError struct {
@@ -48,102 +45,225 @@ func (e *FieldError) Error() string {
 	return b.String() + e.Problem
 }
 
-// Builtin names the built-in profiles.
-func Builtin() []string {
-	entries, err := fs.ReadDir(profiles.FS, ".")
-	if err != nil {
-		return nil // the files are embedded: they are there
-	}
-	var names []string
-	for _, e := range entries {
-		if name, ok := strings.CutSuffix(e.Name(), ".yaml"); ok {
-			names = append(names, name)
-		}
-	}
-	return names
-}
-
 // isFile says that a profile is named by its path.
 func isFile(name string) bool {
 	return strings.ContainsRune(name, filepath.Separator) || strings.HasSuffix(name, ".yaml") || strings.HasSuffix(name, ".yml")
 }
 
 // Load reads a built-in profile by name or a file by path, with everything that
-// it extends. It does not validate.
-func Load(nameOrPath string) (*Profile, error) { return load(nameOrPath, nil) }
-
-// LoadValid is Load followed by Validate.
-func LoadValid(nameOrPath string, known Known) (*Profile, error) {
-	p, err := Load(nameOrPath)
+// it extends and imports. It does not validate.
+func Load(nameOrPath string) (*Profile, error) {
+	l := newLoader()
+	p, err := l.load(nameOrPath, place{})
 	if err != nil {
 		return nil, err
 	}
-	if err := p.Validate(known); err != nil {
-		return nil, inFile(err, nameOrPath)
+	l.finish(p)
+	return p, nil
+}
+
+// LoadValid is Load followed by Validate, whose mistakes are then located in
+// the file. A built-in profile is valid, as a test shows, and known is not asked.
+func LoadValid(nameOrPath string, known func() Known) (*Profile, error) {
+	p, _, err := Inspect(nameOrPath, known)
+	return p, err
+}
+
+// Inspect is LoadValid that also says what came of an import; nil is none.
+func Inspect(nameOrPath string, known func() Known) (*Profile, *Import, error) {
+	if !isFile(nameOrPath) {
+		p, err := Load(nameOrPath)
+		return p, nil, err
+	}
+	l := newLoader()
+	p, err := l.load(nameOrPath, place{})
+	if err != nil {
+		return nil, nil, err
+	}
+	k := known()
+	if l.imported != nil && k.Importable != nil {
+		l.imported.Rules, l.imported.Refused = k.Importable(l.imported.Rules)
+	}
+	if err := p.Validate(k); err != nil {
+		return nil, nil, l.locate(nameOrPath, err)
+	}
+	l.finish(p)
+	return p, l.imported, nil
+}
+
+// loader reads one profile and what it builds on.
+type loader struct {
+	builtin  func(name string) (*Profile, error)
+	chain    []string
+	places   map[string]place // where the value of each key was read
+	imported *Import
+}
+
+func newLoader() *loader {
+	return &loader{builtin: loadBuiltin, places: map[string]place{}}
+}
+
+func loadBuiltin(name string) (*Profile, error) {
+	if p := builtin(name); p != nil {
+		return p, nil
+	}
+	hint := "profiles: " + strings.Join(Builtin(), " ") + "; or the path of a .yaml file"
+	if near := nearest(name, Builtin()); near != "" {
+		hint = "did you mean " + near + "? " + hint
+	}
+	return nil, &FieldError{File: word(name), Problem: "no such profile", Hint: hint}
+}
+
+// load reads a profile; from is where another one names it.
+func (l *loader) load(name string, from place) (*Profile, error) {
+	asked := func(err error) error {
+		var e *FieldError
+		if from.file == "" || !errors.As(err, &e) {
+			return err
+		}
+		return from.mistake(e.File+": "+e.Problem, e.Hint)
+	}
+	if !isFile(name) {
+		p, err := l.builtin(name)
+		return p, asked(err)
+	}
+	if id := filepath.Clean(name); slices.Contains(l.chain, id) {
+		return nil, from.mistake("goes round in a circle: "+strings.Join(append(l.chain, id), " -> "), "")
+	} else if l.chain = append(l.chain, id); len(l.chain) > maxChain {
+		return nil, from.mistake(fmt.Sprintf("is a chain of more than %d profiles", maxChain), "")
+	}
+	data, err := readFile(name, maxFile)
+	if err != nil {
+		return nil, asked(err)
+	}
+	p, err := l.decode(name, data)
+	if err != nil {
+		return nil, err
+	}
+	if p.Name == "" {
+		p.Name = strings.TrimSuffix(filepath.Base(name), filepath.Ext(name))
 	}
 	return p, nil
 }
 
-func load(name string, chain []string) (*Profile, error) {
-	if slices.Contains(chain, name) || len(chain) > maxDepth {
-		return nil, &FieldError{File: chain[0], Path: "extends", Problem: "goes round in a circle: " + strings.Join(append(chain, name), " -> ")}
-	}
-	data, err := read(name)
+// decode reads a document over the profile that it extends: what it does not
+// mention stays as it is there.
+func (l *loader) decode(file string, data []byte) (*Profile, error) {
+	doc, err := document(file, data)
 	if err != nil {
 		return nil, err
 	}
-	parent, err := extends(name, data)
-	if err != nil {
+	d := decoder{file: file, places: map[string]place{}}
+	own := &Profile{}
+	if err := d.mapping("", doc, reflect.ValueOf(own).Elem()); err != nil {
 		return nil, err
 	}
 	p := &Profile{}
-	if parent != "" {
-		if isFile(parent) && !filepath.IsAbs(parent) {
-			parent = filepath.Join(filepath.Dir(name), parent)
-			if !strings.ContainsRune(parent, filepath.Separator) {
-				parent = "." + string(filepath.Separator) + parent
-			}
+	if own.Extends != "" {
+		if isFile(own.Extends) {
+			own.Extends = beside(file, own.Extends)
 		}
-		if p, err = load(parent, append(chain, name)); err != nil {
+		if p, err = l.load(own.Extends, d.places["extends"]); err != nil {
+			return nil, err
+		}
+		// Whoever reads the name in a report shall not take it for the parent.
+		p.Name, p.Description = "", ""
+	}
+	// Again, now over what is inherited; there is no mistake left to find.
+	if err := d.mapping("", doc, reflect.ValueOf(p).Elem()); err != nil {
+		return nil, err
+	}
+	p.Extends = own.Extends
+	l.remember(d.places)
+	for i, g := range p.Seccomp.AddGroups {
+		if !slices.Contains(p.Seccomp.Groups, g) {
+			l.places[fmt.Sprintf("seccomp.groups[%d]", len(p.Seccomp.Groups))] = l.places[fmt.Sprintf("seccomp.add_groups[%d]", i)]
+			p.Seccomp.Groups = append(slices.Clip(p.Seccomp.Groups), g)
+		}
+	}
+	p.Seccomp.AddGroups = nil
+	if own.Seccomp.Import != "" {
+		if l.imported, err = readImport(beside(file, own.Seccomp.Import)); err != nil {
+			var e *FieldError
+			if errors.As(err, &e) && e.Line == 0 { // not what it says, but the file itself
+				return nil, d.places["seccomp.import"].mistake(e.File+": "+e.Problem, e.Hint)
+			}
 			return nil, err
 		}
 	}
-	if err := decode(name, data, p); err != nil {
-		return nil, err
-	}
-	p.Extends = parent
-	if !isFile(name) {
-		p.Name = name
-	}
+	p.Seccomp.Import = ""
 	return p, nil
 }
 
-func read(name string) ([]byte, error) {
-	if !isFile(name) {
-		data, err := fs.ReadFile(profiles.FS, name+".yaml")
-		if err != nil {
-			hint := "profiles: " + strings.Join(Builtin(), " ") + "; or the path of a .yaml file"
-			if near := nearest(name, Builtin()); near != "" {
-				hint = "did you mean " + near + "? " + hint
-			}
-			return nil, &FieldError{File: name, Problem: "no such profile", Hint: hint}
+// remember adds the places of a file. A list replaces the one that is inherited,
+// with all its members.
+func (l *loader) remember(places map[string]place) {
+	for path := range places {
+		if !strings.ContainsRune(path, '[') {
+			maps.DeleteFunc(l.places, func(old string, _ place) bool { return strings.HasPrefix(old, path+"[") })
 		}
-		return data, nil
 	}
-	f, err := os.Open(name)
+	maps.Copy(l.places, places)
+}
+
+// finish puts imported rules before the profile's own, which override them.
+func (l *loader) finish(p *Profile) {
+	if l.imported != nil {
+		p.Seccomp.Rules = slices.Concat(l.imported.Rules, p.Seccomp.Rules)
+	}
+}
+
+// locate adds the places to mistakes that were found after decoding.
+func (l *loader) locate(file string, err error) error {
+	var all Mistakes
+	if !errors.As(err, &all) {
+		return err
+	}
+	for _, e := range all {
+		e.File = file
+		// A missing key has no place, the rule that misses it has.
+		for path := e.Path; path != ""; path = path[:max(0, strings.LastIndexByte(path, '.'))] {
+			if at, ok := l.places[path]; ok {
+				e.File, e.Line, e.Column = at.file, at.line, at.column
+				if path == e.Path {
+					e.Path = at.path
+				}
+				break
+			}
+		}
+	}
+	return all
+}
+
+// beside resolves a name that a file gives of another file.
+func beside(file, name string) string {
+	if filepath.IsAbs(name) {
+		return name
+	}
+	out := filepath.Join(filepath.Dir(file), name)
+	if !strings.ContainsRune(out, filepath.Separator) {
+		out = "." + string(filepath.Separator) + out
+	}
+	return out
+}
+
+// readFile reads a small regular file. O_NONBLOCK: to open a FIFO would wait for
+// its writer.
+func readFile(name string, limit int) ([]byte, error) {
+	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
-		return nil, &FieldError{File: name, Problem: "cannot be read: " + reason(err), Hint: "profiles: " + strings.Join(Builtin(), " ") + "; or the path of a .yaml file"}
+		return nil, &FieldError{File: name, Problem: "cannot be read: " + reason(err)}
 	}
 	defer f.Close()
 	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
 		return nil, &FieldError{File: name, Problem: "is not a regular file"}
 	}
-	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	data, err := io.ReadAll(io.LimitReader(f, int64(limit)+1))
 	if err != nil {
 		return nil, &FieldError{File: name, Problem: "cannot be read: " + reason(err)}
 	}
-	if len(data) > maxFile {
-		return nil, &FieldError{File: name, Problem: "is larger than 1 MiB"}
+	if len(data) > limit {
+		return nil, &FieldError{File: name, Problem: fmt.Sprintf("is larger than %s", Size(limit))}
 	}
 	return data, nil
 }
@@ -154,100 +274,4 @@ func reason(err error) string {
 		return p.Err.Error()
 	}
 	return err.Error()
-}
-
-// extends checks the form of the document and reads the one key that is needed
-// before the others.
-func extends(file string, data []byte) (string, error) {
-	doc, err := parser.ParseBytes(data, 0)
-	if err != nil {
-		return "", yamlError(file, err)
-	}
-	if len(doc.Docs) != 1 || doc.Docs[0].Body == nil {
-		return "", &FieldError{File: file, Problem: "want exactly one YAML document"}
-	}
-	v := &plain{file: file}
-	ast.Walk(v, doc.Docs[0].Body)
-	if v.err != nil {
-		return "", v.err
-	}
-	var head struct {
-		Extends string `yaml:"extends"`
-	}
-	if err := yaml.Unmarshal(data, &head); err != nil {
-		return "", yamlError(file, err)
-	}
-	return head.Extends, nil
-}
-
-// plain refuses what a policy has no use for: anchors and aliases, with which a
-// small file can grow without bound, tags, and merge keys.
-type plain struct {
-	file string
-	err  error
-}
-
-func (v *plain) Visit(n ast.Node) ast.Visitor {
-	what := ""
-	switch n.Type() {
-	case ast.AnchorType, ast.AliasType, ast.MergeKeyType:
-		what = "anchors and aliases"
-	case ast.TagType:
-		what = "tags"
-	}
-	if what != "" && v.err == nil {
-		pos := n.GetToken().Position
-		v.err = &FieldError{File: v.file, Line: pos.Line, Column: pos.Column, Problem: what + " are not allowed in a profile"}
-	}
-	if v.err != nil {
-		return nil
-	}
-	return v
-}
-
-// decode reads data over p: what it does not mention stays as it is.
-func decode(file string, data []byte, p *Profile) error {
-	if err := yaml.UnmarshalWithOptions(data, p, yaml.Strict()); err != nil {
-		return yamlError(file, err)
-	}
-	for _, g := range p.Seccomp.AddGroups {
-		if !slices.Contains(p.Seccomp.Groups, g) {
-			p.Seccomp.Groups = append(slices.Clip(p.Seccomp.Groups), g)
-		}
-	}
-	p.Seccomp.AddGroups = nil
-	return nil
-}
-
-// unknownKey is how the YAML library names a key that no field has.
-var unknownKey = regexp.MustCompile(`unknown field "([^"]*)"`)
-
-// yamlError puts a mistake of form into our own words.
-func yamlError(file string, err error) error {
-	e := &FieldError{File: file, Problem: err.Error()}
-	var at yaml.Error
-	if errors.As(err, &at) {
-		e.Problem = at.GetMessage()
-		if tok := at.GetToken(); tok != nil && tok.Position != nil {
-			e.Line, e.Column = tok.Position.Line, tok.Position.Column
-		}
-	}
-	if m := unknownKey.FindStringSubmatch(e.Problem); m != nil {
-		e.Problem = fmt.Sprintf("unknown key %q", m[1])
-		if near := nearest(m[1], keys()); near != "" {
-			e.Hint = "did you mean " + near + "?"
-		}
-	}
-	return e
-}
-
-// inFile adds the file's name to mistakes that are found after decoding.
-func inFile(err error, file string) error {
-	var e *FieldError
-	if errors.As(err, &e) && e.File == "" {
-		c := *e
-		c.File = file
-		return &c
-	}
-	return err
 }

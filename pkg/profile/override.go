@@ -3,7 +3,6 @@ package profile
 import (
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -101,8 +100,8 @@ func (o Overrides) check() error {
 		flag  string
 		value *time.Duration
 	}{{"--timeout", o.Wall}, {"--cpu-time", o.CPUTime}} {
-		if d.value != nil && (*d.value <= 0 || *d.value > maxTime) {
-			v.add(d.flag, fmt.Sprintf("%g is out of range", d.value.Seconds()), "want seconds, more than 0 and at most 30 days (2592000)")
+		if d.value != nil && (*d.value < minTime || *d.value > maxTime) {
+			v.add(d.flag, fmt.Sprintf("%g is out of range", d.value.Seconds()), "want seconds, 0.001 to 2592000 (30 days)")
 		}
 	}
 	mib := func(flag string, s *Size, least Size) {
@@ -130,128 +129,10 @@ func (o Overrides) check() error {
 	if o.AllowedImports != nil {
 		v.modules("--allowed-imports", *o.AllowedImports)
 	}
+	v.paths("--allow-file-read", o.ReadPaths)
+	v.paths("--allow-file-write", o.WritePaths)
 	if len(v.found) > 0 {
 		return v.found[0]
 	}
 	return nil
-}
-
-// field is one thing that profiles can differ in.
-type field struct {
-	name string
-	show func(Profile) string
-	// wider says that b gives a script more than a; nil for what is no question
-	// of more or less.
-	wider func(a, b Profile) bool
-}
-
-// limit compares numbers of which 0 means none.
-func limit[T int | int64 | uint64 | Size | time.Duration](get func(Profile) T) func(a, b Profile) bool {
-	return func(a, b Profile) bool {
-		x, y := get(a), get(b)
-		return x != 0 && (y == 0 || y > x)
-	}
-}
-
-func allowed(get func(Profile) bool) func(a, b Profile) bool {
-	return func(a, b Profile) bool { return !get(a) && get(b) }
-}
-
-// gains says that b has a member that a has not.
-func gains(get func(Profile) []string) func(a, b Profile) bool {
-	return func(a, b Profile) bool {
-		return slices.ContainsFunc(get(b), func(s string) bool { return !slices.Contains(get(a), s) })
-	}
-}
-
-func loses(get func(Profile) []string) func(a, b Profile) bool {
-	return func(a, b Profile) bool { return gains(get)(b, a) }
-}
-
-var strength = map[HookMode]int{HooksOff: 0, HooksObserve: 1, HooksEnforce: 2}
-
-var reach = map[Network]int{NetworkNone: 0, NetworkLoopback: 1, NetworkHost: 2}
-
-// fields lists everything that a profile says. A test compares it with the
-// type: whoever adds a field decides here what more of it means.
-func fields() []field {
-	list := func(get func(Profile) []string) func(Profile) string {
-		return func(p Profile) string { return "[" + strings.Join(get(p), " ") + "]" }
-	}
-	flag := func(get func(Profile) bool) func(Profile) string {
-		return func(p Profile) string { return fmt.Sprint(get(p)) }
-	}
-	require := func(p Profile) []string { return p.Require }
-	restricted := func(p Profile) []string { return p.Python.RestrictedImports }
-	only := func(p Profile) []string { return p.Python.AllowedImports }
-	readPaths := func(p Profile) []string { return p.Files.ReadPaths }
-	writePaths := func(p Profile) []string { return p.Files.WritePaths }
-	groups := func(p Profile) []string { return p.Seccomp.Groups }
-	rules := func(p Profile) []string {
-		var out []string
-		for _, r := range p.Seccomp.Rules {
-			out = append(out, fmt.Sprintf("%s %s %v", r.Action, strings.Join(r.Names, ","), r.Args))
-		}
-		return out
-	}
-	site := func(p Profile) bool { return p.Python.SitePackages }
-	read := func(p Profile) bool { return p.Files.Read }
-	write := func(p Profile) bool { return p.Files.Write }
-	shm := func(p Profile) bool { return p.Files.SharedMemory }
-	system := func(p Profile) bool { return p.Files.System }
-	return []field{
-		{"require", list(require), loses(require)},
-		{"limits.wall", func(p Profile) string { return p.Limits.Wall.String() }, limit(func(p Profile) time.Duration { return p.Limits.Wall })},
-		{"limits.cpu_time", func(p Profile) string { return p.Limits.CPUTime.String() }, limit(func(p Profile) time.Duration { return p.Limits.CPUTime })},
-		{"limits.memory", func(p Profile) string { return p.Limits.Memory.String() }, limit(func(p Profile) Size { return p.Limits.Memory })},
-		{"limits.cpu_percent", func(p Profile) string { return fmt.Sprint(p.Limits.CPUPercent) }, limit(func(p Profile) int { return p.Limits.CPUPercent })},
-		{"limits.pids", func(p Profile) string { return fmt.Sprint(p.Limits.PIDs) }, limit(func(p Profile) int64 { return p.Limits.PIDs })},
-		{"limits.output", func(p Profile) string { return p.Limits.Output.String() }, limit(func(p Profile) Size { return p.Limits.Output })},
-		{"limits.output_action", func(p Profile) string { return string(p.Limits.OutputAction) }, nil},
-		{"limits.tmp_size", func(p Profile) string { return p.Limits.TmpSize.String() }, limit(func(p Profile) Size { return p.Limits.TmpSize })},
-		{"limits.tmp_inodes", func(p Profile) string { return fmt.Sprint(p.Limits.TmpInodes) }, limit(func(p Profile) int64 { return p.Limits.TmpInodes })},
-		{"limits.open_files", func(p Profile) string { return fmt.Sprint(p.Limits.OpenFiles) }, limit(func(p Profile) uint64 { return p.Limits.OpenFiles })},
-		{"limits.file_size", func(p Profile) string { return p.Limits.FileSize.String() }, limit(func(p Profile) Size { return p.Limits.FileSize })},
-		{"python.hooks", func(p Profile) string { return string(p.Python.Hooks) }, func(a, b Profile) bool { return strength[b.Python.Hooks] < strength[a.Python.Hooks] }},
-		{"python.restricted_imports", list(restricted), loses(restricted)},
-		{"python.allowed_imports", list(only), func(a, b Profile) bool {
-			return a.Python.AllowedImports != nil && (b.Python.AllowedImports == nil || gains(only)(a, b))
-		}},
-		{"python.site_packages", flag(site), allowed(site)},
-		{"python.fast_exit", flag(func(p Profile) bool { return p.Python.FastExit }), nil},
-		{"files.read", flag(read), allowed(read)},
-		{"files.read_paths", list(readPaths), gains(readPaths)},
-		{"files.write", flag(write), allowed(write)},
-		{"files.write_paths", list(writePaths), gains(writePaths)},
-		{"files.shared_memory", flag(shm), allowed(shm)},
-		{"files.system", flag(system), allowed(system)},
-		{"network", func(p Profile) string { return string(p.Network) }, func(a, b Profile) bool { return reach[b.Network] > reach[a.Network] }},
-		{"seccomp.groups", list(groups), gains(groups)},
-		{"seccomp.rules", list(rules), gains(rules)},
-		{"trace", flag(func(p Profile) bool { return p.Trace }), nil},
-	}
-}
-
-func widenings(a, b Profile) []Widening {
-	var out []Widening
-	for _, f := range fields() {
-		if f.wider != nil && f.wider(a, b) {
-			out = append(out, Widening{f.name, f.show(a), f.show(b)})
-		}
-	}
-	return out
-}
-
-// Change is one difference between two profiles.
-type Change struct{ Field, From, To string }
-
-// Diff lists how b differs from a.
-func Diff(a, b Profile) []Change {
-	var out []Change
-	for _, f := range fields() {
-		if x, y := f.show(a), f.show(b); x != y {
-			out = append(out, Change{f.name, x, y})
-		}
-	}
-	return out
 }

@@ -1,7 +1,10 @@
 // Package profile is the typed policy of a run: what a script may do and how
-// much of the machine it may use. It is data: decoding, inheritance, overrides
-// and validation are pure, touch no kernel and do no I/O beyond the reader or
-// file system that the caller hands in.
+// much of the machine it may use. It is data: inheritance, overrides and
+// validation are pure, and nothing is read but the files that are named.
+//
+// The built-in profiles are the files in profiles/. builtin.go has them decoded,
+// so that a run decodes no YAML; a test holds it to the files. profiles/schema.json
+// describes a file for editors; a test holds it to the types here.
 package profile
 
 import "time"
@@ -31,9 +34,9 @@ type Profile struct {
 	Name        string `yaml:"name"`
 	Description string `yaml:"description"`
 	// Extends names the profile that this one starts from.
-	Extends string `yaml:"extends,omitempty"`
+	Extends string `yaml:"extends"`
 	// Require lists the layers without which a run does not start.
-	Require []string `yaml:"require,omitempty"`
+	Require []string `yaml:"require"`
 	Limits  Limits   `yaml:"limits"`
 	Python  Python   `yaml:"python"`
 	Files   Files    `yaml:"files"`
@@ -71,9 +74,9 @@ const (
 // Python is the policy of the interpreter and its hook.
 type Python struct {
 	Hooks             HookMode `yaml:"hooks"`
-	RestrictedImports []string `yaml:"restricted_imports,omitempty"`
+	RestrictedImports []string `yaml:"restricted_imports"`
 	// AllowedImports, when set, is the complete list of what may be imported.
-	AllowedImports []string `yaml:"allowed_imports,omitempty"`
+	AllowedImports []string `yaml:"allowed_imports"`
 	// SitePackages makes installed packages visible, beside the standard library.
 	SitePackages bool `yaml:"site_packages"`
 	// FastExit ends the interpreter after atexit and flush without tearing down
@@ -86,11 +89,11 @@ type Files struct {
 	// Read lets the script itself open files for reading (the interpreter's own
 	// imports are never affected). ReadPaths are host paths bound read-only.
 	Read      bool     `yaml:"read"`
-	ReadPaths []string `yaml:"read_paths,omitempty"`
+	ReadPaths []string `yaml:"read_paths"`
 	// Write lets the script write to /tmp (and to its copy of a workspace).
 	// WritePaths are host paths bound writable: a widening.
 	Write      bool     `yaml:"write"`
-	WritePaths []string `yaml:"write_paths,omitempty"`
+	WritePaths []string `yaml:"write_paths"`
 	// SharedMemory gives a writable /dev/shm (multiprocessing needs it).
 	SharedMemory bool `yaml:"shared_memory"`
 	// System shows the host's programs and libraries (/usr, /bin, /lib*),
@@ -104,20 +107,21 @@ type Seccomp struct {
 	// Groups are named sets of rules (see pkg/seccomp), allowed without a look.
 	Groups []string `yaml:"groups"`
 	// AddGroups are added to the groups that are inherited.
-	AddGroups []string `yaml:"add_groups,omitempty"`
-	// Rules are allowed or refused one by one, on top of the groups.
-	Rules []Rule `yaml:"rules,omitempty"`
-	// Import is the path of an OCI/Docker seccomp JSON whose allowed calls are
-	// added, resolved by the loader into Rules.
-	Import string `yaml:"import,omitempty"`
+	AddGroups []string `yaml:"add_groups"`
+	// Rules are allowed or refused one by one, on top of the groups. A rule
+	// overrides those before it.
+	Rules []Rule `yaml:"rules"`
+	// Import is the path of an OCI/Docker seccomp JSON, seen from the profile's
+	// own file. The loader puts what it allows and refuses before the Rules.
+	Import string `yaml:"import"`
 }
 
 // Rule is one line of a system-call policy.
 type Rule struct {
 	Names  []string `yaml:"names"`
 	Action Action   `yaml:"action"`
-	Errno  string   `yaml:"errno,omitempty"` // for ActionErrno
-	Args   []Arg    `yaml:"args,omitempty"`  // all must hold
+	Errno  string   `yaml:"errno"` // for ActionErrno
+	Args   []Arg    `yaml:"args"`  // all must hold
 	Reason string   `yaml:"reason"`
 }
 
@@ -138,5 +142,5 @@ type Arg struct {
 	Index uint   `yaml:"index"`
 	Op    string `yaml:"op"` // eq ne lt le gt ge masked_eq
 	Value uint64 `yaml:"value"`
-	Mask  uint64 `yaml:"mask,omitempty"`
+	Mask  uint64 `yaml:"mask"`
 }

@@ -5,6 +5,7 @@ import (
 	"math"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Size is a number of bytes. In YAML it is a plain number, or one with a unit:
@@ -18,18 +19,18 @@ var units = []struct {
 
 // ParseSize reads a size as YAML has it.
 func ParseSize(text string) (Size, error) {
-	number, factor := strings.TrimSpace(text), int64(1)
+	number, factor := text, int64(1)
 	for _, u := range units {
 		if n, ok := strings.CutSuffix(number, u.name); ok {
-			number, factor = strings.TrimSpace(n), u.bytes
+			number, factor = strings.TrimRight(n, " "), u.bytes
 			break
 		}
 	}
-	n, err := strconv.ParseInt(number, 10, 64)
-	if err != nil || n < 0 || n > math.MaxInt64/factor {
+	n, err := strconv.ParseUint(number, 10, 63)
+	if err != nil || int64(n) > math.MaxInt64/factor {
 		return 0, fmt.Errorf("%q is no size: want a number of bytes, or one with KiB, MiB, GiB or TiB", text)
 	}
-	return Size(n * factor), nil
+	return Size(int64(n) * factor), nil
 }
 
 // String is the shortest exact form.
@@ -42,12 +43,14 @@ func (s Size) String() string {
 	return strconv.FormatInt(int64(s), 10)
 }
 
-// UnmarshalYAML reads a scalar.
-func (s *Size) UnmarshalYAML(data []byte) error {
-	n, err := ParseSize(strings.Trim(string(data), `"' `+"\n"))
-	*s = n
-	return err
+// span is a time in the shortest form that [time.ParseDuration] reads.
+func span(d time.Duration) string {
+	text := d.String()
+	if short, ok := strings.CutSuffix(text, "m0s"); ok {
+		text = short + "m"
+	}
+	if short, ok := strings.CutSuffix(text, "h0m"); ok {
+		text = short + "h"
+	}
+	return text
 }
-
-// MarshalYAML writes the form that UnmarshalYAML reads.
-func (s Size) MarshalYAML() ([]byte, error) { return []byte(s.String()), nil }

@@ -1,23 +1,59 @@
 package profile
 
 import (
-	"errors"
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 )
 
-// Known are the names that a profile may use. They come from those who give
-// them a meaning: a policy knows nothing of how it is enforced.
+// Known is what a profile may speak of. It comes from those who give it a
+// meaning: a policy knows nothing of how it is enforced.
 type Known struct {
 	Layers   []string
 	Groups   []string
 	Syscalls []string
+	// Rule says what is wrong with a rule whose names are known; nil asks nobody.
+	Rule func(Rule) error
+	// Importable returns what may be taken of imported rules, and the names of
+	// the calls that may not; nil takes them all.
+	Importable func([]Rule) (kept []Rule, refused []string)
+}
+
+// Mistakes are the mistakes of a profile.
+type Mistakes []*FieldError
+
+// maxMistakes bounds how many are looked for.
+const maxMistakes = 20
+
+// Error is one line: the first mistake, and how many more there are.
+func (m Mistakes) Error() string {
+	text := m[0].Error()
+	switch more := len(m) - 1; {
+	case len(m) >= maxMistakes:
+		text += " (and many more mistakes)"
+	case more == 1:
+		text += " (and 1 more mistake)"
+	case more > 1:
+		text += fmt.Sprintf(" (and %d more mistakes)", more)
+	}
+	return text
+}
+
+// Unwrap makes each of them visible to [errors.As].
+func (m Mistakes) Unwrap() []error {
+	out := make([]error, len(m))
+	for i, e := range m {
+		out[i] = e
+	}
+	return out
 }
 
 // Bounds of what can be meant. Beyond them is a slip of the pen.
 const (
+	minTime      = time.Millisecond
 	maxTime      = 30 * 24 * time.Hour
 	minMemory    = Size(16 << 20) // the interpreter alone needs 8 MiB
 	maxSize      = Size(1 << 50)
@@ -31,19 +67,21 @@ const (
 	maxOpenFiles = 1 << 20
 )
 
-// Validate finds every mistake, joined into one error of *FieldError values.
+// Validate finds all mistakes, or the first twenty; its error is [Mistakes].
 func (p *Profile) Validate(known Known) error {
 	v := &validator{known: known}
+	v.text("name", p.Name)
+	v.text("description", p.Description)
 	l := p.Limits
 	v.duration("limits.wall", l.Wall)
 	v.duration("limits.cpu_time", l.CPUTime)
 	v.size("limits.memory", l.Memory, minMemory, true)
-	v.number("limits.cpu_percent", int64(l.CPUPercent), 1, maxPercent, true)
-	v.number("limits.pids", l.PIDs, minPIDs, maxPIDs, true)
+	number(v, "limits.cpu_percent", l.CPUPercent, 1, maxPercent, true)
+	number(v, "limits.pids", l.PIDs, minPIDs, maxPIDs, true)
 	v.size("limits.output", l.Output, 0, true)
 	v.size("limits.tmp_size", l.TmpSize, minTmp, false)
-	v.number("limits.tmp_inodes", l.TmpInodes, minInodes, maxInodes, false)
-	v.number("limits.open_files", int64(min(l.OpenFiles, 1<<62)), minOpenFiles, maxOpenFiles, false)
+	number(v, "limits.tmp_inodes", l.TmpInodes, minInodes, maxInodes, false)
+	number(v, "limits.open_files", l.OpenFiles, minOpenFiles, maxOpenFiles, false)
 	v.size("limits.file_size", l.FileSize, 0, true)
 	v.oneOf("limits.output_action", string(l.OutputAction), string(OutputTruncate), string(OutputKill))
 	v.oneOf("python.hooks", string(p.Python.Hooks), string(HooksEnforce), string(HooksObserve), string(HooksOff))
@@ -53,25 +91,45 @@ func (p *Profile) Validate(known Known) error {
 	v.modules("python.allowed_imports", p.Python.AllowedImports)
 	v.paths("files.read_paths", p.Files.ReadPaths)
 	v.paths("files.write_paths", p.Files.WritePaths)
+	if len(p.Seccomp.Groups)+len(p.Seccomp.Rules) == 0 {
+		v.add("seccomp.groups", "is empty: no program can start", "every Python needs base; or extend a built-in profile")
+	}
 	v.names("seccomp.groups", p.Seccomp.Groups, known.Groups)
 	for i := range p.Seccomp.Rules {
+		if v.full() {
+			break
+		}
 		v.rule(fmt.Sprintf("seccomp.rules[%d]", i), &p.Seccomp.Rules[i])
 	}
-	return errors.Join(v.found...)
+	if len(v.found) > 0 {
+		return v.found
+	}
+	return nil
 }
 
 type validator struct {
 	known Known
-	found []error
+	found Mistakes
 }
 
 func (v *validator) add(path, problem, hint string) {
-	v.found = append(v.found, &FieldError{Path: path, Problem: problem, Hint: hint})
+	if !v.full() {
+		v.found = append(v.found, &FieldError{Path: path, Problem: problem, Hint: hint})
+	}
+}
+
+func (v *validator) full() bool { return len(v.found) == maxMistakes }
+
+// text is shown to people, in one line.
+func (v *validator) text(path, s string) {
+	if len(s) > 200 || strings.ContainsFunc(s, unicode.IsControl) {
+		v.add(path, "is no line of at most 200 bytes", "")
+	}
 }
 
 func (v *validator) duration(path string, d time.Duration) {
-	if d < 0 || d > maxTime {
-		v.add(path, fmt.Sprintf("%s is out of range", d), "want a time such as 10s or 1m30s, at most 30 days; 0s is no limit")
+	if d != 0 && (d < minTime || d > maxTime) {
+		v.add(path, span(d)+" is out of range", "want a time such as 10s or 1m30s, 1ms to 30 days (720h); 0s is no limit")
 	}
 }
 
@@ -84,7 +142,7 @@ func (v *validator) size(path string, s, least Size, zero bool) {
 	}
 }
 
-func (v *validator) number(path string, n, least, most int64, zero bool) {
+func number[T int | int64 | uint64](v *validator, path string, n, least, most T, zero bool) {
 	if n == 0 && zero {
 		return
 	}
@@ -94,13 +152,24 @@ func (v *validator) number(path string, n, least, most int64, zero bool) {
 }
 
 func (v *validator) oneOf(path, word string, words ...string) {
-	if !slices.Contains(words, word) {
-		v.add(path, fmt.Sprintf("unknown word %q", word), "want one of: "+strings.Join(words, " "))
+	hint := "want one of: " + strings.Join(words, " ")
+	switch {
+	case slices.Contains(words, word):
+	case word == "":
+		v.add(path, "is missing", hint)
+	default:
+		if near := nearest(word, words); near != "" {
+			hint = "did you mean " + near + "? " + hint
+		}
+		v.add(path, fmt.Sprintf("unknown word %q", shorten(word)), hint)
 	}
 }
 
 func (v *validator) names(path string, list, known []string) {
 	for i, name := range list {
+		if v.full() {
+			return
+		}
 		if slices.Contains(known, name) {
 			continue
 		}
@@ -110,30 +179,39 @@ func (v *validator) names(path string, list, known []string) {
 		} else if len(known) > 40 {
 			hint = ""
 		}
-		v.add(fmt.Sprintf("%s[%d]", path, i), fmt.Sprintf("unknown name %q", name), hint)
+		v.add(fmt.Sprintf("%s[%d]", path, i), fmt.Sprintf("unknown name %q", shorten(name)), hint)
 	}
 }
 
 func (v *validator) modules(path string, list []string) {
 	for i, name := range list {
-		ok := name != ""
+		ok := len(name) <= 255
 		for part := range strings.SplitSeq(name, ".") {
-			ok = ok && part != "" && !strings.ContainsAny(part, " \t/\\,;:'\"()")
+			ok = ok && part != "" && !strings.ContainsFunc(part, func(r rune) bool {
+				return r != '_' && !unicode.IsLetter(r) && !unicode.IsDigit(r) && !unicode.Is(unicode.M, r)
+			})
 		}
 		if !ok {
-			v.add(fmt.Sprintf("%s[%d]", path, i), fmt.Sprintf("%q is no module name", name), "want names such as socket or urllib.request")
+			v.add(fmt.Sprintf("%s[%d]", path, i), fmt.Sprintf("%q is no module name", shorten(name)), "want names such as socket or urllib.request")
 		}
 	}
 }
 
-func (v *validator) paths(path string, list []string) {
+// own are directories that the jail makes for itself.
+var own = []string{"/proc", "/sys", "/dev", "/sandbox"}
+
+func (v *validator) paths(field string, list []string) {
 	for i, name := range list {
-		at := fmt.Sprintf("%s[%d]", path, i)
+		at := fmt.Sprintf("%s[%d]", field, i)
+		clean := path.Clean(name)
 		switch {
 		case !strings.HasPrefix(name, "/"):
-			v.add(at, fmt.Sprintf("%q is not absolute", name), "want a path that begins with /")
-		case name == "/" || slices.Contains([]string{"/proc", "/sys", "/dev", "/tmp", "/sandbox", "/workspace"}, strings.TrimRight(name, "/")):
-			v.add(at, fmt.Sprintf("%q cannot be shown", name), "name the folder that is needed, not the root or a mount of the jail's own")
+			v.add(at, fmt.Sprintf("%q is not absolute", shorten(name)), "want a path that begins with /")
+		case len(name) > 4095 || strings.ContainsRune(name, 0): // PATH_MAX with its NUL
+			v.add(at, fmt.Sprintf("%q is no path", shorten(name)), "")
+		case slices.Contains([]string{"/", "/etc", "/tmp", "/workspace"}, clean),
+			slices.ContainsFunc(own, func(dir string) bool { return clean == dir || strings.HasPrefix(clean, dir+"/") }):
+			v.add(at, fmt.Sprintf("%q cannot be shown", shorten(name)), "name the folder that is needed, not the root or a mount of the jail's own")
 		}
 	}
 }
@@ -142,6 +220,7 @@ func (v *validator) paths(path string, list []string) {
 var argOps = []string{"eq", "ne", "lt", "le", "gt", "ge", "masked_eq"}
 
 func (v *validator) rule(path string, r *Rule) {
+	before := len(v.found)
 	if len(r.Names) == 0 {
 		v.add(path+".names", "is empty", "name at least one system call")
 	}
@@ -151,14 +230,22 @@ func (v *validator) rule(path string, r *Rule) {
 		v.add(path+".reason", "is missing", "say why the rule is there: it will be read when it is doubted")
 	}
 	if (r.Errno != "") != (r.Action == ActionErrno) {
-		v.add(path+".errno", "goes with action errno, and only with it", "")
+		v.add(path+".errno", "goes with action errno, and only with it", "such as errno: ENOSYS")
 	}
 	for i, a := range r.Args {
 		at := fmt.Sprintf("%s.args[%d]", path, i)
-		v.number(at+".index", int64(a.Index), 0, 5, true)
+		if a.Index > 5 {
+			v.add(at+".index", fmt.Sprintf("%d is out of range", a.Index), "want 0 to 5: a system call has at most six arguments")
+		}
 		v.oneOf(at+".op", a.Op, argOps...)
 		if a.Mask != 0 && a.Op != "masked_eq" {
 			v.add(at+".mask", "goes with op masked_eq only", "")
 		}
+	}
+	if v.known.Rule == nil || len(v.found) > before || v.full() {
+		return
+	}
+	if err := v.known.Rule(*r); err != nil {
+		v.add(path, err.Error(), "")
 	}
 }

@@ -40,23 +40,68 @@ func distance(a, b string) int {
 	return row[len(b)]
 }
 
-// keys are all keys that a profile can have.
-func keys() []string {
+func join(path, key string) string {
+	if path == "" {
+		return key
+	}
+	return path + "." + key
+}
+
+// fieldsByKey are the fields of a struct by their keys in YAML.
+func fieldsByKey(t reflect.Type) map[string]int {
+	out := map[string]int{}
+	for i := range t.NumField() {
+		out[yamlKey(t.Field(i))] = i
+	}
+	return out
+}
+
+func yamlKey(f reflect.StructField) string {
+	key, _, _ := strings.Cut(f.Tag.Get("yaml"), ",")
+	return key
+}
+
+// keyPaths are all keys of a type, those of its members with their path.
+func keyPaths(path string, t reflect.Type) []string {
+	for t.Kind() == reflect.Slice {
+		t, path = t.Elem(), path+"[]"
+	}
+	if t.Kind() != reflect.Struct {
+		return nil
+	}
 	var out []string
-	var walk func(t reflect.Type)
-	walk = func(t reflect.Type) {
-		for t.Kind() == reflect.Slice || t.Kind() == reflect.Pointer {
-			t = t.Elem()
-		}
-		if t.Kind() != reflect.Struct {
-			return
-		}
-		for i := range t.NumField() {
-			name, _, _ := strings.Cut(t.Field(i).Tag.Get("yaml"), ",")
-			out = append(out, name)
-			walk(t.Field(i).Type)
+	for i := range t.NumField() {
+		f := t.Field(i)
+		key := join(path, yamlKey(f))
+		out = append(append(out, key), keyPaths(key, f.Type)...)
+	}
+	return out
+}
+
+// suggest is the hint for a key that the mapping at path, of type t, does not
+// have: a key like it there, or the same key where it belongs.
+func suggest(key, path string, t reflect.Type) string {
+	var here []string
+	for i := range t.NumField() {
+		here = append(here, yamlKey(t.Field(i)))
+	}
+	if near := nearest(key, here); near != "" {
+		return "did you mean " + near + "?"
+	}
+	byLast := map[string]string{}
+	var last []string
+	for _, p := range keyPaths("", reflect.TypeFor[Profile]()) {
+		name := p[strings.LastIndexByte(p, '.')+1:]
+		if _, ok := byLast[name]; !ok {
+			byLast[name] = p
+			last = append(last, name)
 		}
 	}
-	walk(reflect.TypeFor[Profile]())
-	return out
+	if near := nearest(key, last); near != "" {
+		return "did you mean " + byLast[near] + "?"
+	}
+	if path == "" {
+		return "keys: " + strings.Join(here, " ")
+	}
+	return "keys of " + path + ": " + strings.Join(here, " ")
 }

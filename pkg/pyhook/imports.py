@@ -201,6 +201,8 @@ def make_imports(config, emit, runtime, strip, report, exact):
         code = kind.__new__.__code__
         # Under this name warnings look past the wrapper for whom to blame.
         kind.__new__.__code__ = code.replace(co_filename=MACHINERY[0])
+        # The name that a call with wrong arguments is told under.
+        kind.__new__.__qualname__ = original.__name__
         return partial(kind, (original, check, failed, runtime, later, sys._getframe, exact, BaseException, sys.exc_info))
 
     def patch_importlib(module):

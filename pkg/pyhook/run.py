@@ -143,6 +143,8 @@ def load(script, source):
     try:
         return compile(source, script, 'exec', dont_inherit=True)
     except (SyntaxError, ValueError) as e:
+        if source[:3] == b'\xef\xbb\xbf' and isinstance(e, SyntaxError) and e.msg.endswith(' with BOM'):
+            raise SyntaxError(e.msg, *[(script, 1, 0, None)] if sys.version_info < (3, 9) else ()) from None
         raise encoding_error(script, source) or e from None
 
 

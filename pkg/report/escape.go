@@ -38,18 +38,13 @@ func Text(b []byte, limit int) string {
 }
 
 // unsafeRune says that a character can do something to a terminal, or to the
-// order in which text is read: C0 and C1 controls, DEL, bidirectional and other
-// invisible formatting, line separators.
+// order in which text is read, or is not seen at all: controls, bidirectional
+// and other invisible formatting, separators of lines, and what has no meaning.
 func unsafeRune(r rune) bool {
-	switch {
-	case r < 0x20, r >= 0x7f && r < 0xa0:
-		return true
-	case r == 0x2028, r == 0x2029, r == 0xfeff:
-		return true
-	case r >= 0xe0000 && r <= 0xe0fff: // tags
-		return true
+	if r < utf8.RuneSelf {
+		return r < ' ' || r == 0x7f
 	}
-	return unicode.Is(unicode.Cf, r) || unicode.Is(unicode.Co, r) || unicode.Is(unicode.Noncharacter_Code_Point, r)
+	return !unicode.IsPrint(r) || unicode.In(r, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector)
 }
 
 // EscapeTerminal makes a string safe to print in one line on a terminal.
@@ -83,13 +78,30 @@ func EscapeTerminal(s string) string {
 	return out.String()
 }
 
-// clip shortens a line for people.
+// clip shortens a text for people; it keeps the beginning.
 func clip(s string, width int) string {
 	if utf8.RuneCountInString(s) <= width {
 		return s
 	}
-	runes := []rune(s)
-	return string(runes[:width-3]) + "..."
+	return string([]rune(s)[:width-3]) + "..."
+}
+
+// word shows a name that a script chose as one word of a line: safe, short, and
+// in quotes where it could be taken for more than itself. What is cut is cut
+// from the middle: both ends of a path say something.
+func word(s string, width int) string {
+	if most := width * utf8.UTFMax * 2; len(s) > most {
+		s = s[:most/2] + s[len(s)-most/2:]
+	}
+	s = EscapeTerminal(s)
+	if r := []rune(s); len(r) > width {
+		half := (width - 3) / 2
+		s = string(r[:half]) + "..." + string(r[len(r)-half:])
+	}
+	if s == "" || strings.ContainsAny(s, " \"(),") {
+		return `"` + strings.ReplaceAll(s, `"`, `\"`) + `"`
+	}
+	return s
 }
 
 // escapeJSON writes what encoding/json leaves as it is, but a terminal or a page
@@ -114,4 +126,23 @@ func escapeJSON(data []byte) []byte {
 		i += n
 	}
 	return out
+}
+
+// escapedSize is at least the number of bytes of a string in JSON as
+// escapeJSON leaves it.
+func escapedSize(s string) int {
+	n := 2
+	for _, r := range s {
+		switch {
+		case r == '"', r == '\\':
+			n += 2
+		case r == '<', r == '>', r == '&', r == utf8.RuneError, r < utf8.RuneSelf && unsafeRune(r):
+			n += 6
+		case unsafeRune(r):
+			n += 12
+		default:
+			n += utf8.RuneLen(r)
+		}
+	}
+	return n
 }

@@ -62,7 +62,7 @@ type Summary struct {
 	Success         bool    `json:"success"`
 	Verdict         Verdict `json:"verdict"`
 	Evidence        string  `json:"evidence"`
-	ExitCode        *int    `json:"exit_code"` // of the script; null when a signal ended it
+	ExitCode        *int    `json:"exit_code"` // of the script; null when it did not end by itself
 	Signal          string  `json:"signal"`    // SIGKILL; "" when it exited
 	Hint            string  `json:"hint"`
 }
@@ -212,6 +212,6 @@ type Host struct {
 type Finding struct {
 	Kind       string `json:"kind"`
 	Text       string `json:"text"`
-	Confidence string `json:"confidence"`
+	Confidence string `json:"confidence"` // High or Medium
 	Seq        uint64 `json:"seq,omitempty"`
 }

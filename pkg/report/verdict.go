@@ -2,6 +2,7 @@ package report
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -23,6 +24,15 @@ const (
 	SandboxError  Verdict = "sandbox_error"
 )
 
+// known reports whether this is one of the verdicts above.
+func (v Verdict) known() bool {
+	switch v {
+	case OK, Exception, NonzeroExit, Signaled, WallTimeLimit, CPUTimeLimit, MemoryLimit, OutputLimit, PolicyKill, SandboxError:
+		return true
+	}
+	return false
+}
+
 // Evidence is everything that a verdict is decided from.
 type Evidence struct {
 	// Error is why sbx itself failed in the middle of a run.
@@ -35,7 +45,7 @@ type Evidence struct {
 
 	Exited   bool // the script's main process ended by itself, with Code
 	Code     int
-	Signal   string // or this signal ended it
+	Signal   string // or this signal ended it, see SignalName
 	InitLost bool   // the jail's init died, and not by our hand
 
 	WallLimit, CPULimit    time.Duration
@@ -46,6 +56,7 @@ type Evidence struct {
 	PIDsLimit, PIDsRefused int64
 	OutputLimit            int64
 	OutputBytes            int64 // of the larger stream
+	ReadingStdin           bool  // when sbx ended it, it waited for standard input
 
 	Uncaught        bool // the hook's word: an exception ended the main thread
 	UncaughtType    string
@@ -60,77 +71,128 @@ type Outcome struct {
 }
 
 // Classify decides a verdict. What sbx did itself comes first, then what the
-// kernel says, then how the process ended: SIGKILL alone says nothing.
+// kernel says, then how the process ended: SIGKILL alone says nothing. Success
+// needs a proof as well: an exit status of zero.
 func Classify(e Evidence) Outcome {
 	switch {
 	case e.Error != "":
-		return Outcome{SandboxError, e.Error, "this is no fault of the script; run it again, and report it if it persists"}
+		return Outcome{SandboxError, e.Error, "this is not the script's fault: run it again, and report it as a bug of sbx if it happens again"}
 	case e.EndedBy == "wall":
 		return Outcome{WallTimeLimit,
-			fmt.Sprintf("still running after %s of wall-clock time, limit %s; it had used %s of processor time", seconds(e.Wall), seconds(e.WallLimit), seconds(e.CPU)),
+			fmt.Sprintf("still running when its time was up (limit %s); it had used %s of processor time", seconds(e.WallLimit), seconds(e.CPU)),
 			wallHint(e)}
 	case e.EndedBy == "cpu":
-		return Outcome{CPUTimeLimit,
-			fmt.Sprintf("used %s of processor time, limit %s", seconds(e.CPU), seconds(e.CPULimit)),
-			"look for a loop that does not end or an algorithm that is too slow; --cpu-time raises the limit"}
+		return cpuLimit(fmt.Sprintf("it used up its processor time (%s, limit %s)", seconds(e.CPU), seconds(e.CPULimit)))
 	case e.EndedBy == "output":
 		return Outcome{OutputLimit,
-			fmt.Sprintf("printed %d bytes to one stream, limit %d", e.OutputBytes, e.OutputLimit),
-			"print less; --output-limit raises the limit"}
-	case e.OOMKills > 0 && (e.Signal == "SIGKILL" || e.InitLost || !e.Exited || e.Code != 0):
-		who := "the script's main process"
-		if e.Exited {
-			who = "a process that the script had started, and the script then failed,"
-		}
-		return Outcome{MemoryLimit,
-			fmt.Sprintf("the kernel killed %s: %d out-of-memory kill(s) at a limit of %s, peak %s", who, e.OOMKills, bytes(e.MemoryLimit), bytes(e.MemoryPeak)),
-			"use less memory at a time (read files line by line, free what is done with); --memory raises the limit"}
+			fmt.Sprintf("it printed more than %s to one stream (%d bytes)", byteSize(e.OutputLimit), e.OutputBytes),
+			"look for a print in a loop that never ends; if it needs more, raise --output-limit"}
 	case e.EndedBy == "interrupted":
-		return Outcome{Signaled, fmt.Sprintf("sbx was told to stop (%s) and ended the run", orWord(e.Caller, "by its caller")), ""}
+		return Outcome{Signaled, fmt.Sprintf("sbx was told to stop (%s) and ended the script", orWord(e.Caller, "by its caller")), ""}
+	case e.OOMKills > 0 && (e.Signal == "SIGKILL" || e.InitLost):
+		return outOfMemory(e, "the kernel ended the script", "")
+	case e.OOMKills > 0 && e.Exited && e.Code != 0:
+		return outOfMemory(e, "the kernel ended a process that the script had started", fmt.Sprintf("; the script then ended with exit status %d", e.Code))
 	case e.InitLost:
-		return Outcome{SandboxError, "the jail's init process was killed, and not by sbx", "look for an out-of-memory kill on the host (dmesg), or for who sends SIGKILL to sbx-init"}
-	case e.Signal == "SIGXCPU":
-		return Outcome{CPUTimeLimit, fmt.Sprintf("SIGXCPU: a process used up its processor time, limit %s", seconds(e.CPULimit)),
-			"look for a loop that does not end or an algorithm that is too slow; --cpu-time raises the limit"}
+		return Outcome{SandboxError, "sbx's own process in the jail was killed, and not by sbx",
+			"look for an out-of-memory kill on this machine (dmesg), or for whoever sends SIGKILL to sbx-init"}
+	case e.Signal == "SIGXCPU" && e.usedUpCPU(), e.Signal == "SIGKILL" && e.CPULimit > 0 && e.CPU >= e.CPULimit:
+		// setrlimit(2): SIGXCPU at the soft limit, SIGKILL at the hard one.
+		return cpuLimit(fmt.Sprintf("%s: a process used up its processor time (limit %s)", e.Signal, seconds(e.CPULimit)))
 	case e.Signal == "SIGSYS":
-		return Outcome{PolicyKill, "SIGSYS: a system call of a foreign architecture, which no profile allows", "native code in the script calls the kernel as a 32-bit program"}
-	case e.Signal == "SIGXFSZ":
-		return Outcome{Signaled, "SIGXFSZ: a file grew past its limit", "--tmp-size raises the limit on files"}
+		return Outcome{PolicyKill, "SIGSYS: the script made a system call that ends a program at once",
+			"native code in it (ctypes or an extension module) makes 32-bit system calls, or one that the profile answers with kill"}
 	case e.Signal != "":
-		return Outcome{Signaled, fmt.Sprintf("the script's main process was ended by %s", e.Signal), signalHint(e.Signal)}
+		return Outcome{Signaled, fmt.Sprintf("the signal %s ended the script", e.Signal), signalHint(e.Signal)}
+	case !e.Exited:
+		return Outcome{SandboxError, "it is not known how the script ended", "run it again, and report it as a bug of sbx if it happens again"}
 	case e.Uncaught && e.Code == 1:
-		o := Outcome{Exception, e.UncaughtType + ": " + e.UncaughtMessage + " (exit status 1)", ""}
-		if e.UncaughtMessage == "" {
-			o.Evidence = e.UncaughtType + " (exit status 1)"
+		what := orWord(e.UncaughtType, "an exception without a name")
+		if e.UncaughtMessage != "" {
+			what += ": " + e.UncaughtMessage
 		}
-		switch {
-		case e.UncaughtType == "MemoryError":
-			o.Hint = "the script ran into its memory limit; --memory raises it"
-		case strings.Contains(e.UncaughtMessage, "start new thread"):
-			o.Hint = "the script ran into its limit on processes and threads; --pids raises it"
-		}
-		return o
+		return Outcome{Exception, what + " (exit status 1)", exceptionHint(e)}
 	case e.Code != 0:
-		return Outcome{NonzeroExit, fmt.Sprintf("exit status %d", e.Code), ""}
+		return Outcome{NonzeroExit, fmt.Sprintf("the script ended by itself with exit status %d", e.Code),
+			"this is the script's own doing, as with sys.exit(); see what it printed"}
 	}
-	return Outcome{OK, "exit status 0", ""}
+	return Outcome{OK, "the script ended by itself with exit status 0", ""}
+}
+
+func cpuLimit(evidence string) Outcome {
+	return Outcome{CPUTimeLimit, evidence, "look for a loop that never ends; if it only needs more time, raise --cpu-time"}
+}
+
+// usedUpCPU says whether a SIGXCPU can come from the limit. A script can also
+// send it to itself, or lower its own limit. Accounts that are kept by clock
+// ticks fall short of the truth, and where there are none the signal stands.
+func (e Evidence) usedUpCPU() bool {
+	return e.CPULimit > 0 && (e.CPU == 0 || e.CPU >= e.CPULimit-e.CPULimit/10)
+}
+
+// idle says that a run which lasted until its time was up hardly computed.
+func (e Evidence) idle() bool { return e.EndedBy == "wall" && e.CPU < e.Wall/10 }
+
+func outOfMemory(e Evidence, what, then string) Outcome {
+	kills := "1 process killed"
+	if e.OOMKills != 1 {
+		kills = fmt.Sprintf("%d processes killed", e.OOMKills)
+	}
+	if e.MemoryLimit <= 0 {
+		return Outcome{MemoryLimit, fmt.Sprintf("out of memory: %s (no limit of sbx; %s)%s", what, kills, then),
+			"this machine, or a group around sbx, had no memory left; give the run a limit with --memory"}
+	}
+	return Outcome{MemoryLimit,
+		fmt.Sprintf("out of memory: %s (limit %s, highest use %s, %s)%s", what, byteSize(e.MemoryLimit), byteSize(e.MemoryPeak), kills, then),
+		"look for a list or text that grows without end; if it needs more, raise --memory"}
 }
 
 func wallHint(e Evidence) string {
-	if e.Wall > 0 && e.CPU < e.Wall/10 {
-		return "it hardly computed: it was asleep, or waited for something that does not come (standard input is empty unless --stdin is given; there is no network)"
+	switch {
+	case e.ReadingStdin:
+		return "it was waiting for input: give it some with --stdin FILE, or none with --stdin closed"
+	case e.idle():
+		return "it was waiting, not computing: look for sleep(), for input that never comes (--stdin FILE gives some), or for a network that is not there"
 	}
-	return "look for a loop that does not end; --timeout raises the limit"
+	return "look for a loop that never ends; if it only needs more time, raise --timeout"
+}
+
+// exceptionHint knows the exceptions that come from a limit or a rule of sbx.
+// The text is the script's own, so that it may only choose a hint.
+func exceptionHint(e Evidence) string {
+	switch {
+	case strings.HasSuffix(e.UncaughtMessage, "(sbx policy)"):
+		return "the profile does not allow this; change the script, or choose another profile (sbx profile list)"
+	case e.UncaughtType == "MemoryError":
+		return "it asked for more memory than it may have; if it needs more, raise --memory"
+	case strings.Contains(e.UncaughtMessage, "start new thread"):
+		return "it has too many processes and threads; if it needs more, raise --pids"
+	case e.UncaughtType == "EOFError":
+		return "it wanted to read input and there was none; give it some with --stdin FILE"
+	case e.tmpFull():
+		return "it has no room left for files; if it needs more, raise --tmp-size"
+	}
+	return ""
+}
+
+// tmpFull says that the script failed on a full file system. The writable ones
+// are all bounded by one size.
+func (e Evidence) tmpFull() bool {
+	return e.Uncaught && e.UncaughtType == "OSError" && strings.HasPrefix(e.UncaughtMessage, "[Errno 28]") // ENOSPC
 }
 
 func signalHint(signal string) string {
 	switch signal {
-	case "SIGSEGV", "SIGBUS", "SIGILL":
+	case "SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE":
 		return "native code crashed: an extension module, ctypes, or very deep recursion"
 	case "SIGABRT":
 		return "native code gave up: see its message on standard error"
 	case "SIGKILL":
-		return "neither a limit of sbx nor the kernel's memory controller sent it: the script did, or somebody on the host"
+		return "no limit of sbx did this: the script ended itself, or somebody on this machine did"
+	case "SIGXFSZ":
+		return "a file grew too large; if it needs more, raise --tmp-size"
+	case "SIGXCPU":
+		return "no limit of sbx did this: the script sent it to itself, or lowered its own limit"
 	}
 	return ""
 }
@@ -143,38 +205,59 @@ func orWord(s, or string) string {
 }
 
 // seconds writes a time as people read it.
-func seconds(d time.Duration) string { return fmt.Sprintf("%.2f s", d.Seconds()) }
+func seconds(d time.Duration) string {
+	if d > 0 && d < 10*time.Millisecond {
+		return strconv.FormatFloat(d.Round(100*time.Microsecond).Seconds(), 'f', -1, 64) + " s"
+	}
+	return strings.TrimSuffix(fmt.Sprintf("%.2f", d.Seconds()), ".00") + " s"
+}
 
-// bytes writes a size as people read it.
-func bytes(n int64) string {
-	switch {
-	case n >= 1<<30:
-		return fmt.Sprintf("%.1f GiB", float64(n)/(1<<30))
-	case n >= 1<<20:
-		return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20))
-	case n >= 1<<10:
-		return fmt.Sprintf("%.1f KiB", float64(n)/(1<<10))
+// byteSize writes a size as people read it.
+func byteSize(n int64) string {
+	for _, unit := range []struct {
+		name string
+		size int64
+	}{{"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}} {
+		if n >= unit.size {
+			return strings.TrimSuffix(fmt.Sprintf("%.1f", float64(n)/float64(unit.size)), ".0") + " " + unit.name
+		}
 	}
 	return fmt.Sprintf("%d bytes", n)
 }
 
+// Confidence in a finding.
+const (
+	High   = "high"   // counted by the kernel or by sbx
+	Medium = "medium" // concluded, or the script's own word
+)
+
 // Findings are the near misses that a verdict does not say.
 func Findings(e Evidence) []Finding {
 	var out []Finding
-	add := func(kind, text string, args ...any) {
-		out = append(out, Finding{Kind: kind, Text: fmt.Sprintf(text, args...), Confidence: "high"})
+	add := func(kind, confidence, text string, args ...any) {
+		out = append(out, Finding{Kind: kind, Text: fmt.Sprintf(text, args...), Confidence: confidence})
 	}
-	if e.OOMKills > 0 && e.Exited && e.Code == 0 && e.EndedBy == "" {
-		add("near_miss.memory", "%d process(es) of the run were killed for memory (limit %s), and the script went on", e.OOMKills, bytes(e.MemoryLimit))
+	outOfMemory := Classify(e).Verdict == MemoryLimit
+	if e.OOMKills > 0 && !outOfMemory {
+		add("near_miss.memory", High, "the kernel killed part of the run for memory (%d killed, limit %s), and the rest went on", e.OOMKills, byteSize(e.MemoryLimit))
 	}
-	if e.OOMKills == 0 && e.MemoryLimit > 0 && e.MemoryPeak*100 >= e.MemoryLimit*97 {
-		add("near_miss.memory", "peak memory was %d %% of the limit of %s", e.MemoryPeak*100/e.MemoryLimit, bytes(e.MemoryLimit))
+	// Divided before it is multiplied: limits may be as large as the type.
+	if e.OOMKills == 0 && !outOfMemory && e.MemoryLimit > 0 && e.MemoryPeak >= e.MemoryLimit-e.MemoryLimit/100*3 {
+		add("near_miss.memory", High, "almost out of memory: %s of %s were in use", byteSize(e.MemoryPeak), byteSize(e.MemoryLimit))
 	}
 	if e.PIDsRefused > 0 {
-		add("near_miss.pids", "a new process or thread was refused %d time(s): limit %d", e.PIDsRefused, e.PIDsLimit)
+		add("near_miss.pids", High, "too many processes or threads: a new one was refused (%d times, limit %d)", e.PIDsRefused, e.PIDsLimit)
 	}
 	if e.OutputLimit > 0 && e.OutputBytes > e.OutputLimit && e.EndedBy != "output" {
-		add("near_miss.output", "output was cut: %d bytes printed to one stream, limit %d", e.OutputBytes, e.OutputLimit)
+		add("near_miss.output", High, "output was cut after %s: %d bytes were printed to one stream", byteSize(e.OutputLimit), e.OutputBytes)
+	}
+	if e.tmpFull() {
+		add("near_miss.tmp", Medium, "the script says that it had no room left for files")
+	}
+	if e.ReadingStdin {
+		add("near_miss.stdin", High, "when it was ended it was waiting for standard input")
+	} else if e.idle() {
+		add("asleep", Medium, "it hardly computed: %s of processor time in %s", seconds(e.CPU), seconds(e.Wall))
 	}
 	return out
 }
@@ -183,7 +266,42 @@ func Findings(e Evidence) []Finding {
 var signals = map[string]int{
 	"SIGHUP": 1, "SIGINT": 2, "SIGQUIT": 3, "SIGILL": 4, "SIGTRAP": 5, "SIGABRT": 6, "SIGBUS": 7, "SIGFPE": 8,
 	"SIGKILL": 9, "SIGUSR1": 10, "SIGSEGV": 11, "SIGUSR2": 12, "SIGPIPE": 13, "SIGALRM": 14, "SIGTERM": 15,
-	"SIGSTKFLT": 16, "SIGVTALRM": 26, "SIGPROF": 27, "SIGIO": 29, "SIGPWR": 30, "SIGXCPU": 24, "SIGXFSZ": 25, "SIGSYS": 31,
+	"SIGSTKFLT": 16, "SIGXCPU": 24, "SIGXFSZ": 25, "SIGVTALRM": 26, "SIGPROF": 27, "SIGIO": 29, "SIGPWR": 30, "SIGSYS": 31,
+}
+
+// The real-time signals as the C library numbers them, signal(7).
+const (
+	sigRTMin = 34
+	sigMax   = 64
+)
+
+// SignalName is what Evidence calls the signal with this number.
+func SignalName(n int) string {
+	for name, number := range signals {
+		if number == n {
+			return name
+		}
+	}
+	if n >= sigRTMin && n <= sigMax {
+		return fmt.Sprintf("SIGRTMIN+%d", n-sigRTMin)
+	}
+	return fmt.Sprintf("SIG%d", n)
+}
+
+// signalNumber is the inverse of SignalName, 0 for what it cannot have said.
+func signalNumber(name string) int {
+	if n, ok := signals[name]; ok {
+		return n
+	}
+	text, base := strings.TrimPrefix(name, "SIG"), 0
+	if rest, ok := strings.CutPrefix(name, "SIGRTMIN+"); ok {
+		text, base = rest, sigRTMin
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 0 || base+n > sigMax {
+		return 0
+	}
+	return base + n
 }
 
 // ExitStatus is what sbx exits with for a report.
@@ -199,8 +317,8 @@ func (r *Report) ExitStatus() int {
 	case PolicyKill:
 		return 128 + signals["SIGSYS"]
 	}
-	if s.Signal != "" {
-		return 128 + signals[s.Signal]
+	if n := signalNumber(s.Signal); n > 0 {
+		return 128 + n
 	}
 	if s.ExitCode != nil {
 		return *s.ExitCode

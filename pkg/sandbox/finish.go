@@ -46,6 +46,7 @@ func (x *execution) observe(pid int) error {
 			return missing
 		}
 	}
+	close(x.observed)
 	return nil
 }
 

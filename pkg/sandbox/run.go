@@ -59,7 +59,8 @@ type execution struct {
 	recorder    *event.Recorder
 	supervisor  *supervisor.Supervisor
 	served      chan error
-	execAt      time.Time    // when Python's execve was let through
+	observed    chan struct{} // closed when Python was observed, its execve waiting
+	execAt      time.Time     // and let through then
 	interrupted func() error // why the caller's context ended
 	warden      *warden
 	wardenMu    sync.Mutex
@@ -78,7 +79,7 @@ func Run(ctx context.Context, spec Spec) (*report.Report, error) {
 	// now and then: up to 10 ms on a machine with two processors.
 	runtime.GOMAXPROCS(max(slots, runtime.GOMAXPROCS(0)))
 
-	x := &execution{spec: spec, start: spec.Start, recorder: event.NewRecorder(keptEvents)}
+	x := &execution{spec: spec, start: spec.Start, recorder: event.NewRecorder(keptEvents), observed: make(chan struct{})}
 	if x.start.IsZero() {
 		x.start = time.Now()
 	}
@@ -292,6 +293,11 @@ func (x *execution) attend(ctx context.Context) (*jail.Exit, error) {
 	}
 	if err := x.jail.Started(); err != nil {
 		return nil, x.startError(jailError(err))
+	}
+	select {
+	case <-x.observed:
+	default:
+		return nil, x.startError(&Error{Op: "observe the jail", Err: errors.New("Python started without having been seen"), Hint: "report this as a bug, with the profile"})
 	}
 	x.phase("python")
 	x.startClocks(ctx)

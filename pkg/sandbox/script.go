@@ -103,7 +103,7 @@ func kindOf(m fs.FileMode) string {
 }
 
 func scriptError(script string, err error) error {
-	e := &Error{Op: "read script", Path: script, Err: err, Exit: 126}
+	e := &Error{Op: "read script", Path: script, Err: err, Exit: 126, Hint: "a script is a regular file, a directory with a __main__.py, or - for standard input"}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		e.Exit, e.Hint = 127, "check the path; flags of sbx come before the script, its own arguments after it"

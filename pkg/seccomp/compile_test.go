@@ -332,3 +332,45 @@ func TestTooComplexRulesAreAnError(t *testing.T) {
 		t.Errorf("compiled to %d instructions, want an error: the kernel takes %d", len(prog.Filter), maxInstructions)
 	}
 }
+
+// TestExecIsAlwaysNotified: Python's own execve is where the jail is observed, so
+// no rule may answer it in the filter.
+func TestExecIsAlwaysNotified(t *testing.T) {
+	for _, name := range []string{"execve", "execveat"} {
+		s, _ := ByName(name)
+		for _, tt := range []struct {
+			rule profile.Rule
+			want Decision
+		}{
+			{profile.Rule{Action: profile.ActionAllow}, Decision{Action: Continue}},
+			{profile.Rule{Action: profile.ActionErrno, Errno: "EACCES"}, Decision{Action: Deny, Errno: unix.EACCES}},
+		} {
+			tt.rule.Names = []string{name}
+			p := resolve(t, profile.Seccomp{Rules: []profile.Rule{tt.rule}})
+			if got := compile(t, p).native(t, s.NR, [6]uint64{}); got != retNotify {
+				t.Errorf("%s %s: the filter answers %#x", name, tt.rule.Action, got)
+			}
+			if got := p.Decide(s.NR, [6]uint64{}); got != tt.want {
+				t.Errorf("%s %s: decided %+v, want %+v", name, tt.rule.Action, got, tt.want)
+			}
+		}
+		_, err := Resolve(profile.Seccomp{Rules: []profile.Rule{{Names: []string{name}, Action: profile.ActionKill}}}, nil)
+		if err == nil || !strings.Contains(err.Error(), "Python itself starts with it") {
+			t.Errorf("kill on %s: %v, want an error that says why not", name, err)
+		}
+	}
+}
+
+func TestErrnoNames(t *testing.T) {
+	for name, want := range map[string]unix.Errno{"EPERM": unix.EPERM, "ENOSYS": unix.ENOSYS, "EAGAIN": unix.EAGAIN,
+		"EWOULDBLOCK": unix.EAGAIN, "EOPNOTSUPP": unix.EOPNOTSUPP, "EDEADLOCK": unix.EDEADLOCK, "EUCLEAN": unix.EUCLEAN} {
+		if got, err := errnoByName(name); got != want || err != nil {
+			t.Errorf("%s: %d, %v, want %d", name, got, err, want)
+		}
+	}
+	for _, name := range []string{"", "EPRM", "1", "eperm"} {
+		if got, err := errnoByName(name); err == nil {
+			t.Errorf("%q is taken for %d", name, got)
+		}
+	}
+}

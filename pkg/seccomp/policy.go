@@ -165,6 +165,9 @@ func (p *Policy) addRule(r profile.Rule) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", n, err)
 		}
+		if c.action == profile.ActionKill && (s.NR == unix.SYS_EXECVE || s.NR == unix.SYS_EXECVEAT) {
+			return fmt.Errorf("%s cannot be answered with kill: Python itself starts with it; use errno", n)
+		}
 		for _, c.match = range ms {
 			if err := forbidden(s, c); err != nil {
 				return err
@@ -271,6 +274,16 @@ func (p *Policy) Key() string {
 
 // errnoByName returns the error number of the architecture's table.
 func errnoByName(name string) (unix.Errno, error) {
+	switch name { // second names of numbers, errno(3)
+	case "EWOULDBLOCK":
+		return unix.EWOULDBLOCK, nil
+	case "EDEADLOCK":
+		return unix.EDEADLOCK, nil
+	case "EOPNOTSUPP":
+		return unix.EOPNOTSUPP, nil
+	case "EUCLEAN":
+		return unix.EUCLEAN, nil
+	}
 	const maxErrno = 133 // EHWPOISON, the last of asm-generic/errno.h
 	for n := unix.Errno(1); n <= maxErrno; n++ {
 		if name != "" && unix.ErrnoName(n) == name { // numbers like 41 have no name

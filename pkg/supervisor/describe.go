@@ -4,6 +4,7 @@ import (
 	"path"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 
@@ -18,7 +19,15 @@ type call struct {
 	target   string // what it is about: a path, an address, a command
 	detail   string // the whole call with its arguments
 	paths    []string
+	vague    bool // some path is not known in full: paths does not say what the call is about
 }
+
+// Bounds of what is kept of one call for the report. What was read is longer,
+// and the caller decides how many different calls there are.
+const (
+	maxTarget = 1000
+	maxDetail = 1500
+)
 
 // view resolves what a path names from where the target stands.
 type view interface {
@@ -52,6 +61,11 @@ func describe(m memory, v view, tid int, nr int, args [6]uint64) call {
 				full := absolute(v, tid, dir, s)
 				c.paths = append(c.paths, full)
 				c.about(full)
+				// An empty name is ENOENT or the descriptor itself, a cut one
+				// ENAMETOOLONG: the kernel says which.
+				c.vague = c.vague || s == "" || len(s) >= maxString || !path.IsAbs(full)
+			} else {
+				c.vague = true
 			}
 			dir = unix.AT_FDCWD
 		case seccomp.RoleString:
@@ -74,6 +88,11 @@ func describe(m memory, v view, tid int, nr int, args [6]uint64) call {
 				text = s
 				c.target = s
 			}
+		case seccomp.RoleMsghdr, seccomp.RoleMmsghdr:
+			if s, err := readMsgName(m, tid, value); err == nil {
+				text = "{" + s + "}"
+				c.target = s
+			}
 		}
 		if text == "" {
 			text = role.Format(value)
@@ -81,11 +100,24 @@ func describe(m memory, v view, tid int, nr int, args [6]uint64) call {
 		}
 		shown = append(shown, text)
 	}
-	c.detail = sc.Name + "(" + strings.Join(shown, ", ") + ")"
+	c.detail = shorten(sc.Name+"("+strings.Join(shown, ", ")+")", maxDetail)
 	if c.target == "" {
 		c.target = sc.Name
 	}
+	c.target = shorten(c.target, maxTarget)
 	return c
+}
+
+// shorten cuts a text to at most limit bytes and a mark, between two characters.
+func shorten(s string, limit int) string {
+	if len(s) <= limit {
+		return s
+	}
+	end := limit
+	for end > limit-utf8.UTFMax && !utf8.RuneStart(s[end]) {
+		end--
+	}
+	return s[:end] + "..."
 }
 
 // about sets the target, of two paths both.

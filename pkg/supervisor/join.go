@@ -1,9 +1,12 @@
 package supervisor
 
 import (
+	"cmp"
+	"maps"
 	"slices"
 
 	"github.com/sbxproject/sbx/pkg/event"
+	"github.com/sbxproject/sbx/pkg/pyhook"
 )
 
 // announces maps audit events of the interpreter to the system calls that
@@ -65,78 +68,194 @@ var expected = func() map[string]bool {
 	return out
 }()
 
-// Bounds on announcements that wait for their system call.
+// announcers are the audit events that a system call can follow.
+var announcers = func() map[string][]string {
+	out := map[string][]string{}
+	for said, calls := range announces {
+		for _, c := range calls {
+			out[c] = append(out[c], said)
+		}
+	}
+	return out
+}()
+
+// Bounds on what is remembered of threads and processes, whose numbers in the
+// hook's events the script can make up.
 const (
-	maxPending = 8
-	maxTIDs    = 1024
+	maxTIDs     = 512
+	maxCounters = 4096
+	maxPrograms = 4096
 )
 
-// pending is an announcement.
+// countedOnly is the detail of the totals that the hook sends when a process
+// ends: no call follows them.
+const countedOnly = "counted without detail"
+
+// pending is an announcement that waits for its system call.
 type pending struct {
 	event.Event
-	used bool // some call was explained by it
+	order uint64
+	used  bool // some call was explained by it
+}
+
+// counter is an operation of the hook, or a system call, in one process.
+type counter struct {
+	pid int
+	op  string
 }
 
 // joiner puts the hook's events and the kernel's together.
 type joiner struct {
 	record func(event.Event) uint64
-	byTID  map[int][]pending
+	byTID  map[int]pending // the last announcement of each thread
+	order  uint64
+	said   map[counter]uint64 // announcements of each operation
+	missed map[counter]uint64 // recorded calls whose announcement was only counted
+	// Processes that run another program than the one with the hook in it.
+	programs map[int]bool
+	// lost says that a table was full: what a process did not say means nothing
+	// any more.
+	lost bool
 }
 
 func newJoiner(record func(event.Event) uint64) *joiner {
-	return &joiner{record: record, byTID: map[int][]pending{}}
+	return &joiner{
+		record: record, byTID: map[int]pending{}, said: map[counter]uint64{}, missed: map[counter]uint64{},
+		programs: map[int]bool{},
+	}
 }
 
 // announce takes an event of the hook. One that lets a system call follow waits
-// for it; others are recorded at once.
+// for it; others are recorded at once. Whatever the thread says next, the call
+// that it announced before was made: an announcement that stayed longer would
+// explain a later call that had none.
 func (j *joiner) announce(e event.Event) {
+	delete(j.programs, e.PID) // it has a hook
+	if p, ok := j.byTID[e.TID]; ok {
+		j.settle(p)
+		delete(j.byTID, e.TID)
+	}
 	if announces[e.Op] == nil || e.Verdict == event.Denied {
 		j.record(e)
 		return
 	}
-	if len(j.byTID) >= maxTIDs && j.byTID[e.TID] == nil {
+	e = j.unfold(e)
+	if e.Count == 0 {
+		return
+	}
+	if len(j.byTID) >= maxTIDs {
 		j.flush()
 	}
-	list := append(j.byTID[e.TID], pending{Event: e})
-	if len(list) > maxPending {
-		j.settle(list[0])
-		list = list[1:]
+	j.order++
+	j.byTID[e.TID] = pending{Event: e, order: j.order}
+}
+
+// unfold takes apart an event that stands for others which the hook only
+// counted. Those whose calls are recorded already are left out: one action is
+// one activity. What is left of the event is the action that it announces itself,
+// which comes last; at the end of a process there is none.
+func (j *joiner) unfold(e event.Event) event.Event {
+	e.Count = max(e.Count, 1)
+	key := counter{e.PID, e.Op}
+	if _, ok := j.said[key]; ok || len(j.said) < maxCounters {
+		j.said[key] = min(j.said[key]+e.Count, 1<<62) // a made up count must not wrap
+	} else {
+		j.lost = true
 	}
-	j.byTID[e.TID] = list
+	others := e
+	if e.Detail == countedOnly {
+		e.Count = 0
+	} else {
+		e.Count, others.Count = 1, e.Count-1
+	}
+	for _, call := range announces[e.Op] {
+		key := counter{e.PID, call}
+		if n := min(j.missed[key], others.Count); n > 0 {
+			j.missed[key] -= n
+			others.Count -= n
+		}
+	}
+	if others.Count > 0 {
+		j.record(others)
+	}
+	return e
 }
 
 // explain finds what announced a call of this task: on its own thread, else, in
-// a child that has no Python of its own yet, on the parent's.
+// a child that is about to become another program and has no Python of its own,
+// on the parent's.
 func (j *joiner) explain(op string, t task) (event.Event, bool) {
+	if t.nstid == 0 {
+		return event.Event{}, false
+	}
 	if e, ok := j.take(t.nstid, op); ok {
 		return e, true
 	}
-	for tid, list := range j.byTID {
-		if t.parent != 0 && len(list) > 0 && list[0].PID == t.parent {
-			if e, ok := j.take(tid, op); ok {
-				return e, true
-			}
+	if op != "execve" || t.parent == 0 {
+		return event.Event{}, false
+	}
+	last, from := uint64(0), 0
+	for tid, p := range j.byTID {
+		if p.PID == t.parent && p.order > last && lasting[p.Op] && slices.Contains(announces[p.Op], op) {
+			last, from = p.order, tid
 		}
 	}
-	return event.Event{}, false
+	if last == 0 {
+		return event.Event{}, false
+	}
+	return j.take(from, op)
 }
 
-// take uses the newest announcement of op on a thread.
+// take uses the announcement of op on a thread.
 func (j *joiner) take(tid int, op string) (event.Event, bool) {
-	list := j.byTID[tid]
-	for i := len(list) - 1; i >= 0; i-- {
-		p := &list[i]
-		if !slices.Contains(announces[p.Op], op) {
-			continue
-		}
-		p.used = true
-		e := p.Event
-		if !lasting[p.Op] {
-			j.byTID[tid] = slices.Delete(list, i, i+1)
-		}
-		return e, true
+	p, ok := j.byTID[tid]
+	if !ok || !slices.Contains(announces[p.Op], op) {
+		return event.Event{}, false
 	}
-	return event.Event{}, false
+	if lasting[p.Op] {
+		p.used = true
+		j.byTID[tid] = p
+	} else {
+		delete(j.byTID, tid)
+	}
+	return p.Event, true
+}
+
+// unmatched remembers a recorded call without an announcement, if the hook only
+// counted it.
+func (j *joiner) unmatched(op string, t task) {
+	key := counter{t.nspid, op}
+	if _, ok := j.missed[key]; j.capped(op, t.nspid) && (ok || len(j.missed) < maxCounters) {
+		j.missed[key]++
+	}
+}
+
+// capped says whether the hook may have stopped to announce each call of this
+// kind.
+func (j *joiner) capped(op string, pid int) bool {
+	return slices.ContainsFunc(announcers[op], func(said string) bool {
+		return j.said[counter{pid, said}] >= pyhook.FloodCap
+	})
+}
+
+// replaced notes that a process became another program, or tries to.
+func (j *joiner) replaced(pid int) {
+	if pid == 0 {
+		return
+	}
+	if len(j.programs) >= maxPrograms {
+		j.lost = true
+		return
+	}
+	j.programs[pid] = true
+}
+
+// complete says whether a process would have announced a call of this kind.
+func (j *joiner) complete(op string, t task) bool {
+	if j.programs[t.parent] && !j.programs[t.nspid] {
+		j.replaced(t.nspid) // the child of one is one
+	}
+	return !j.lost && t.nspid != 0 && !j.programs[t.nspid] && !j.capped(op, t.nspid)
 }
 
 // settle records an announcement that no notified call took up: an action that
@@ -147,12 +266,11 @@ func (j *joiner) settle(p pending) {
 	}
 }
 
-// flush settles everything that waits.
+// flush settles everything that waits, in the order in which it came.
 func (j *joiner) flush() {
-	for tid, list := range j.byTID {
-		for _, p := range list {
-			j.settle(p)
-		}
-		delete(j.byTID, tid)
+	waiting := slices.SortedFunc(maps.Values(j.byTID), func(a, b pending) int { return cmp.Compare(a.order, b.order) })
+	for _, p := range waiting {
+		j.settle(p)
 	}
+	clear(j.byTID)
 }

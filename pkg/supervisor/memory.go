@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -42,25 +43,27 @@ const (
 
 var errMemory = errors.New("memory cannot be read")
 
-// readString reads up to the NUL, page by page: the string may end just before
-// memory that is not mapped.
+// readString reads up to the NUL, never over the end of a page in one step: the
+// string may end just before memory that is not mapped. Most are short, so the
+// first step is.
 func readString(m memory, tid int, addr uint64, limit int) (string, error) {
+	var first [256]byte
+	buf := first[:]
 	var out []byte
 	for len(out) < limit {
-		n := min(pageSize-int(addr%pageSize), limit-len(out))
-		buf := make([]byte, n)
-		got, err := m.readAt(tid, buf, addr)
+		n := min(pageSize-int(addr%pageSize), limit-len(out), len(buf))
+		got, err := m.readAt(tid, buf[:n], addr)
 		if got <= 0 || got > n {
 			return "", fmt.Errorf("%w: %w", errMemory, errors.Join(err))
 		}
-		buf = buf[:got]
-		for i, c := range buf {
-			if c == 0 {
-				return string(append(out, buf[:i]...)), nil
-			}
+		if end := bytes.IndexByte(buf[:got], 0); end >= 0 {
+			return string(append(out, buf[:end]...)), nil
 		}
-		out = append(out, buf...)
+		out = append(out, buf[:got]...)
 		addr += uint64(got)
+		if len(buf) < pageSize {
+			buf = make([]byte, pageSize)
+		}
 	}
 	return string(out) + "...", nil
 }
@@ -101,6 +104,16 @@ func readSockaddr(m memory, tid int, addr, length uint64) (string, error) {
 		return "", fmt.Errorf("%w: %w", errMemory, errors.Join(err))
 	}
 	return formatSockaddr(buf), nil
+}
+
+// readMsgName reads the address that a struct msghdr names, msg_name and
+// msg_namelen of it. A struct mmsghdr begins with one.
+func readMsgName(m memory, tid int, addr uint64) (string, error) {
+	var head [12]byte
+	if n, err := m.readAt(tid, head[:], addr); n != len(head) {
+		return "", fmt.Errorf("%w: %w", errMemory, errors.Join(err))
+	}
+	return readSockaddr(m, tid, binary.LittleEndian.Uint64(head[:]), uint64(binary.LittleEndian.Uint32(head[8:])))
 }
 
 // formatSockaddr writes an address as people do: 192.0.2.1:80, [::1]:80,

@@ -39,6 +39,13 @@ const (
 	flagSyncWakeUp = 1 // SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP
 )
 
+// channel is where notifications come from and answers go.
+type channel interface {
+	receive() (notification, error)
+	send(r response) error
+	valid(id uint64) bool
+}
+
 // listener is the descriptor of a filter's notifications.
 type listener struct{ fd int }
 
@@ -86,4 +93,12 @@ func (l listener) valid(id uint64) bool {
 
 func pass(id uint64) response { return response{ID: id, Flags: flagContinue} }
 
-func refuse(id uint64, errno unix.Errno) response { return response{ID: id, Error: -int32(errno)} }
+// refuse answers with an errno. Without one the refused call would succeed, and
+// what is no errno (MAX_ERRNO of linux/err.h) the caller would take for a result.
+func refuse(id uint64, errno unix.Errno) response {
+	const maxErrno = 4095
+	if errno == 0 || errno > maxErrno {
+		errno = unix.EPERM
+	}
+	return response{ID: id, Error: -int32(errno)}
+}

@@ -18,7 +18,6 @@ import (
 	"fmt"
 	"os"
 	"runtime"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -75,15 +74,18 @@ const (
 // Supervisor serves one listener.
 type Supervisor struct {
 	o        Options
-	listener listener
+	listener channel
 	memory   memory
 	view     procView
 	tasks    tasks
 	hook     *pyhook.Decoder
 	join     *joiner
-	refused  map[int]uint64 // per system call number
+	hookFD   int
+	chunk    []byte         // what drain reads into
+	refused  map[int]uint64 // per system call number, see bucket
+	asked    bool           // OnExec was called
 	started  bool           // Python's execve was let through
-	starter  int            // the thread of init that starts Python
+	init     int            // the process that started Python, 0 if not known
 	execErr  error
 	result   Result
 }
@@ -92,10 +94,12 @@ type Supervisor struct {
 func New(o Options) *Supervisor {
 	s := &Supervisor{
 		o: o, listener: listener{int(o.Listener.Fd())}, memory: vm{}, view: procView{"/proc"},
-		tasks: tasks{root: "/proc", known: map[int]task{}}, refused: map[int]uint64{},
+		tasks: tasks{root: "/proc", known: map[int]task{}}, refused: map[int]uint64{}, hookFD: -1,
 	}
 	s.join = newJoiner(o.Recorder.Record)
 	if o.Hook != nil {
+		// Asked for once: Fd makes a descriptor of os.Pipe blocking each time.
+		s.hookFD, s.chunk = int(o.Hook.Fd()), make([]byte, 64<<10)
 		s.hook = pyhook.NewDecoder(func(e event.Event) {
 			e.Time = time.Since(o.Start) // the hook's own clock is a claim
 			s.join.announce(e)
@@ -114,16 +118,16 @@ func (s *Supervisor) Serve() error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	defer s.o.Listener.Close()
-	s.listener.syncWakeUp()
+	fd := int(s.o.Listener.Fd())
+	listener{fd}.syncWakeUp()
 
-	poll := []unix.PollFd{{Fd: int32(s.listener.fd), Events: unix.POLLIN}, {Fd: -1}}
+	poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}, {Fd: -1}}
 	if s.hook != nil {
 		defer s.o.Hook.Close()
-		fd := int(s.o.Hook.Fd())
-		if err := unix.SetNonblock(fd, true); err != nil {
+		if err := unix.SetNonblock(s.hookFD, true); err != nil {
 			return fmt.Errorf("hook pipe: %w", err)
 		}
-		poll[1] = unix.PollFd{Fd: int32(fd), Events: unix.POLLIN}
+		poll[1] = unix.PollFd{Fd: int32(s.hookFD), Events: unix.POLLIN}
 	}
 	for {
 		_, err := unix.Poll(poll, -1)
@@ -133,9 +137,7 @@ func (s *Supervisor) Serve() error {
 		if err != nil {
 			return fmt.Errorf("poll listener: %w", err)
 		}
-		if poll[1].Revents != 0 && !s.drain() {
-			poll[1].Fd = -1
-		}
+		s.hear(&poll[1])
 		switch events := poll[0].Revents; {
 		case events&unix.POLLIN != 0:
 			n, err := s.listener.receive()
@@ -153,26 +155,43 @@ func (s *Supervisor) Serve() error {
 	}
 }
 
-// drain takes what the hook has written. It returns false at the pipe's end.
-func (s *Supervisor) drain() bool {
-	var buf [64 << 10]byte
-	for {
-		n, err := unix.Read(int(s.o.Hook.Fd()), buf[:])
-		switch {
-		case errors.Is(err, unix.EINTR):
-		case err != nil:
-			return errors.Is(err, unix.EAGAIN)
-		case n == 0:
-			return false
-		default:
-			s.hook.Feed(buf[:n])
+// hear takes what the hook wrote, and stops to listen when the pipe is empty and
+// nobody is left to write: poll(2) would return for it at once, for ever.
+func (s *Supervisor) hear(p *unix.PollFd) {
+	if p.Revents&unix.POLLIN != 0 {
+		s.drain()
+	} else if p.Revents != 0 {
+		p.Fd = -1
+	}
+}
+
+// drain takes what the hook had written when it was called, and no more: a
+// thread that keeps writing must not keep the others' calls waiting. An event is
+// in the pipe before its call is entered, so nothing that explains a waiting
+// call is left behind.
+func (s *Supervisor) drain() {
+	if s.hook == nil {
+		return
+	}
+	left, err := unix.IoctlGetInt(s.hookFD, unix.TIOCINQ) // FIONREAD, pipe(7)
+	for err == nil && left > 0 {
+		var n int
+		n, err = unix.Read(s.hookFD, s.chunk[:min(left, len(s.chunk))])
+		if errors.Is(err, unix.EINTR) {
+			err = nil
+			continue
 		}
+		if n <= 0 {
+			return
+		}
+		s.hook.Feed(s.chunk[:n])
+		left -= n
 	}
 }
 
 func (s *Supervisor) finish() {
+	s.drain()
 	if s.hook != nil {
-		s.drain()
 		s.result.Hook = s.hook.Stats()
 	}
 	s.join.flush()
@@ -181,115 +200,122 @@ func (s *Supervisor) finish() {
 // answer decides one call, describes it and answers it.
 func (s *Supervisor) answer(n notification) {
 	s.result.Notifications++
-	tid, nr := int(n.TID), int(n.NR)
 	if !s.started {
 		s.launch(n)
 		return
 	}
-	if tid == s.starter {
+	tid, nr := int(n.TID), int(n.NR)
+	who := s.tasks.lookup(tid, time.Now())
+	if s.init != 0 && who.tgid == s.init {
 		// The thread of init that Python came from carries the filter as well,
 		// and waits. What the runtime does there is ours.
 		_ = s.listener.send(pass(n.ID))
 		return
 	}
-	decision := s.o.Policy.Decide(nr, n.Args)
-	if decision.Action == seccomp.Deny {
-		s.refused[nr]++
-		s.result.Denied++
-		if s.refused[nr] > describeMax {
-			// The answer before the account: a flood costs the script, not us.
-			_ = s.listener.send(refuse(n.ID, decision.Errno))
-			s.count(nr, decision.Errno)
-			return
-		}
+	decision := own(s.o.Policy.Decide(nr, n.Args), who, n.Args[0])
+	s.drain()
+	if decision.Action == seccomp.Deny && s.refuse(nr) > describeMax {
+		// The answer before the account: a flood costs the script, not us.
+		_ = s.listener.send(refuse(n.ID, decision.Errno))
+		s.count(nr, decision.Errno, who)
+		return
 	}
 	c := describe(s.memory, s.view, tid, nr, n.Args)
-	who := s.tasks.lookup(tid, time.Now())
-	if s.hook != nil {
-		s.drain()
-	}
-	answer, verdict, errno := s.judge(decision, who, tid, n, c)
+	answer, verdict, errno := s.judge(decision, tid, n, c)
 	var stack []event.Location
-	if verdict == event.Denied && s.o.Stacks != nil && s.refused[nr] <= stackMax {
+	if verdict == event.Denied && s.o.Stacks != nil && s.refused[bucket(nr)] <= stackMax {
 		stack, _ = s.o.Stacks.Stack(who.tgid, tid, who.nstid)
 	}
 	if !s.listener.valid(n.ID) {
 		// The thread was killed or interrupted: what was read may be another's.
 		// The attempt stands, its arguments do not.
-		c.target, c.detail = c.op, "the caller was gone before its arguments could be read"
+		c.target, c.detail, stack = c.op, "the caller was gone before its arguments could be read", nil
 	}
 	answer.ID = n.ID
 	_ = s.listener.send(answer)
 	s.note(c, who, verdict, errno, stack)
 }
 
+// bucket is the number under which refusals of a call are counted. The caller
+// chooses the number, so all that the table does not know share one: counted one
+// by one they would be as many as the caller likes.
+func bucket(nr int) int {
+	if _, ok := seccomp.Lookup(nr); !ok {
+		return -1
+	}
+	return nr
+}
+
+// refuse counts one refusal and returns how many there are of its kind.
+func (s *Supervisor) refuse(nr int) uint64 {
+	s.result.Denied++
+	s.refused[bucket(nr)]++
+	return s.refused[bucket(nr)]
+}
+
 // launch lets pass what init does to start Python: everything before the first
 // execve is our own code.
 func (s *Supervisor) launch(n notification) {
-	if s.starter == 0 {
-		s.starter = int(n.TID)
-	}
 	if n.NR != unix.SYS_EXECVE {
 		_ = s.listener.send(pass(n.ID))
 		return
 	}
-	s.started = true
-	if s.o.OnExec != nil {
-		if s.execErr = s.o.OnExec(int(n.TID)); s.execErr != nil {
-			_ = s.listener.send(refuse(n.ID, unix.EPERM))
-			return
-		}
+	if !s.asked && s.o.OnExec != nil {
+		s.asked = true
+		s.execErr = s.o.OnExec(int(n.TID))
 	}
-	_ = s.listener.send(pass(n.ID))
+	if s.execErr != nil {
+		_ = s.listener.send(refuse(n.ID, unix.EPERM))
+		return
+	}
+	// Init is who Python's process descends from, and not the first thread that
+	// was heard of: where the filter allows the clone, that is Python's own.
+	_, _, _, s.init = s.tasks.status(int(n.TID))
+	// An answer that does not arrive starts nothing: without WAIT_KILLABLE_RECV
+	// a signal takes the call back, and it comes again.
+	s.started = s.listener.send(pass(n.ID)) == nil
+}
+
+// own decides a signal that may go to the caller's own process only.
+func own(d seccomp.Decision, who task, target uint64) seccomp.Decision {
+	if d.Action != seccomp.Self {
+		return d
+	}
+	// kill(2): 0 is the caller's own group, which is a session of its own.
+	if pid := int32(target); pid == 0 || who.nspid != 0 && int(pid) == who.nspid {
+		return seccomp.Decision{Action: seccomp.Continue}
+	}
+	return seccomp.Decision{Action: seccomp.Deny, Errno: d.Errno}
 }
 
 // judge turns a decision into an answer.
-func (s *Supervisor) judge(d seccomp.Decision, who task, tid int, n notification, c call) (response, event.Verdict, string) {
-	nr := int(n.NR)
+func (s *Supervisor) judge(d seccomp.Decision, tid int, n notification, c call) (response, event.Verdict, string) {
 	switch d.Action {
 	case seccomp.Continue:
 		return pass(0), event.Observed, ""
-	case seccomp.Self:
-		// kill(2): 0 is the caller's own group, which is a session of its own.
-		if pid := int32(n.Args[0]); pid == 0 || who.nspid != 0 && int(pid) == who.nspid {
-			return pass(0), event.Observed, ""
-		}
-		s.refused[nr]++
-		s.result.Denied++
 	case seccomp.Guard:
-		// A relative path that could not be resolved, or memory that could not
-		// be read, is left to the kernel: the mounts refuse what is to be
-		// refused, and the errno is its own.
-		if len(c.paths) == 0 || beneath(c.paths, s.o.Writable) || !strings.HasPrefix(c.paths[0], "/") ||
-			beneath(c.paths, devices) || s.view.missing(tid, c, creates(nr, n.Args)) {
+		if s.leave(tid, n, c) {
 			return pass(0), event.Observed, ""
 		}
-		s.refused[nr]++
-		s.result.Denied++
-		return refuse(0, unix.EROFS), event.Denied, "EROFS"
+		s.refuse(int(n.NR))
+		d.Errno = unix.EROFS
 	}
-	return refuse(0, d.Errno), event.Denied, unix.ErrnoName(d.Errno)
+	answer := refuse(0, d.Errno)
+	return answer, event.Denied, unix.ErrnoName(unix.Errno(-answer.Error))
+}
+
+// leave says whether a guarded call is left to the kernel: it may write there,
+// or its own answer is the better one. The mounts refuse what is to be refused.
+func (s *Supervisor) leave(tid int, n notification, c call) bool {
+	if c.vague || len(c.paths) == 0 || beneath(c.paths, s.o.Writable) || beneath(c.paths, devices) {
+		return true
+	}
+	return s.view.otherwise(tid, c, intended(int(n.NR), n.Args))
 }
 
 // devices may be opened for writing although their mounts are read-only: what
 // is written to them goes nowhere.
 var devices = []string{"/dev/null", "/dev/full", "/dev/zero", "/dev/fd", "/dev/stdout", "/dev/stderr", "/proc/self/fd"}
-
-// creates says whether a call makes the name that it is given: then only the
-// directory has to exist.
-func creates(nr int, args [6]uint64) bool {
-	switch nr {
-	case unix.SYS_OPEN:
-		return args[1]&unix.O_CREAT != 0
-	case unix.SYS_OPENAT:
-		return args[2]&unix.O_CREAT != 0
-	case unix.SYS_CREAT, unix.SYS_MKDIR, unix.SYS_MKDIRAT, unix.SYS_SYMLINK, unix.SYS_SYMLINKAT,
-		unix.SYS_LINK, unix.SYS_LINKAT, unix.SYS_RENAME, unix.SYS_RENAMEAT, unix.SYS_RENAMEAT2,
-		unix.SYS_MKNOD, unix.SYS_MKNODAT:
-		return true
-	}
-	return false
-}
 
 // note records a call.
 func (s *Supervisor) note(c call, who task, verdict event.Verdict, errno string, stack []event.Location) {
@@ -297,13 +323,17 @@ func (s *Supervisor) note(c call, who task, verdict event.Verdict, errno string,
 		Time: time.Since(s.o.Start), Layer: event.Seccomp, Category: c.category, Op: c.op, Target: c.target,
 		Verdict: verdict, Errno: errno, PID: who.nspid, TID: who.nstid, Stack: stack, Detail: c.detail,
 	}
-	if said, ok := s.join.explain(c.op, who); ok {
+	said, explained := s.join.explain(c.op, who)
+	if explained {
 		e.Location, e.ExplainedBy = said.Location, said.Op
 	} else {
 		if len(stack) > 0 {
 			e.Location = &stack[0]
 		}
-		e.Unexplained = verdict == event.Denied && s.silent(c.op)
+		e.Unexplained = verdict == event.Denied && s.silent(c.op, who)
+	}
+	if verdict == event.Observed && c.op == "execve" {
+		s.join.replaced(who.nspid)
 	}
 	if verdict == event.Observed && c.op == "execve" {
 		e.Verdict = event.Allowed // a program of its own is always worth a line
@@ -314,6 +344,9 @@ func (s *Supervisor) note(c call, who task, verdict event.Verdict, errno string,
 		}
 		return
 	}
+	if !explained {
+		s.join.unmatched(c.op, who)
+	}
 	seq := s.o.Recorder.Record(e)
 	if e.Unexplained {
 		s.result.Unexplained++
@@ -323,12 +356,8 @@ func (s *Supervisor) note(c call, who task, verdict event.Verdict, errno string,
 
 // silent says whether a call of this kind, without an event of the hook before
 // it, did not come through Python's own doors.
-func (s *Supervisor) silent(op string) bool {
-	if s.hook == nil || !expected[op] {
-		return false
-	}
-	stats := s.hook.Stats()
-	return stats.Started && stats.Suppressed == 0
+func (s *Supervisor) silent(op string, who task) bool {
+	return s.hook != nil && expected[op] && s.hook.Stats().Started && s.join.complete(op, who)
 }
 
 // find makes a finding of an unexplained call, once for each activity.
@@ -346,11 +375,16 @@ func (s *Supervisor) find(seq uint64, e event.Event) {
 	}
 }
 
-// count accounts for a refused call of a flood without looking at it.
-func (s *Supervisor) count(nr int, errno unix.Errno) {
-	op, category := fmt.Sprintf("syscall_%d", nr), event.Syscall
+// count accounts for a refused call of a flood without looking at it. What
+// announced it is used up all the same, or it would count as an action of its
+// own.
+func (s *Supervisor) count(nr int, errno unix.Errno, who task) {
+	op, category := "unknown", event.Syscall
 	if sc, ok := seccomp.Lookup(nr); ok {
 		op, category = sc.Name, sc.Category
+	}
+	if _, ok := s.join.explain(op, who); !ok {
+		s.join.unmatched(op, who)
 	}
 	s.o.Recorder.Record(event.Event{
 		Time: time.Since(s.o.Start), Layer: event.Seccomp, Category: category, Op: op, Target: op,

@@ -43,6 +43,9 @@ func (t *tasks) lookup(tid int, now time.Time) task {
 	if ppid > 0 {
 		_, _, k.parent, _ = t.status(ppid)
 	}
+	if k.tgid == 0 {
+		return k // gone, or not to be read just now
+	}
 	if len(t.known) >= maxKnown {
 		clear(t.known)
 	}
@@ -99,37 +102,101 @@ func (p procView) fd(tid, fd int) (string, error) {
 	return os.Readlink(p.root + "/" + strconv.Itoa(tid) + "/fd/" + strconv.Itoa(fd))
 }
 
-// present says whether a path exists for the target. RESOLVE_IN_ROOT keeps
-// every link inside the jail's root; magic links, which would lead through our
-// own /proc, are refused (openat2(2)).
-func (p procView) present(tid int, name string) bool {
+// presence is what a path leads to.
+type presence uint8
+
+const (
+	unclear presence = iota // it could not be found out
+	absent
+	file // anything but a directory
+	directory
+)
+
+// look says what a path leads to for the target, a link at its end included if
+// follow is set. RESOLVE_IN_ROOT keeps every link inside the jail's root; magic
+// links, which would lead through our own /proc, are refused (openat2(2)).
+func (p procView) look(tid int, name string, follow bool) presence {
+	if beneath([]string{name}, []string{"/proc"}) {
+		return unclear // /proc/self is who asks, and that would be us
+	}
 	root, err := unix.Open(p.root+"/"+strconv.Itoa(tid)+"/root", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return true // not known: the refusal stands
+		return unclear
 	}
 	defer unix.Close(root)
-	fd, err := unix.Openat2(root, name, &unix.OpenHow{
+	how := unix.OpenHow{
 		Flags:   unix.O_PATH | unix.O_CLOEXEC,
 		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
-	})
-	if err == nil {
-		unix.Close(fd)
-		return true
 	}
-	return !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ENOTDIR)
+	if !follow {
+		how.Flags |= unix.O_NOFOLLOW
+	}
+	fd, err := unix.Openat2(root, name, &how)
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
+		return absent
+	}
+	if err != nil {
+		return unclear
+	}
+	defer unix.Close(fd)
+	var stat unix.Stat_t
+	if err := unix.Fstat(fd, &stat); err != nil {
+		return unclear
+	}
+	if stat.Mode&unix.S_IFMT == unix.S_IFDIR {
+		return directory
+	}
+	return file
 }
 
-// missing says whether a call that writes would fail for want of something that
-// is not there: then the kernel's own answer is the right one.
-func (p procView) missing(tid int, c call, creates bool) bool {
-	for _, name := range c.paths {
-		if !path.IsAbs(name) {
-			continue
+// intent is what a call that writes wants of its names.
+type intent struct {
+	create bool // makes a name, or moves one: only its directory has to exist
+	fresh  bool // and fails with EEXIST if it is there
+	data   bool // writes into it, which fails with EISDIR for a directory
+}
+
+func intended(nr int, args [6]uint64) intent {
+	open := func(flags uint64) intent {
+		create := flags&unix.O_CREAT != 0
+		return intent{create: create, fresh: create && flags&unix.O_EXCL != 0, data: flags&unix.O_DIRECTORY == 0}
+	}
+	switch nr {
+	case unix.SYS_OPEN:
+		return open(args[1])
+	case unix.SYS_OPENAT:
+		return open(args[2])
+	case unix.SYS_CREAT:
+		return intent{create: true, data: true}
+	case unix.SYS_TRUNCATE:
+		return intent{data: true}
+	case unix.SYS_MKDIR, unix.SYS_MKDIRAT, unix.SYS_SYMLINK, unix.SYS_SYMLINKAT,
+		unix.SYS_LINK, unix.SYS_LINKAT, unix.SYS_MKNOD, unix.SYS_MKNODAT:
+		return intent{create: true, fresh: true}
+	case unix.SYS_RENAME, unix.SYS_RENAMEAT, unix.SYS_RENAMEAT2:
+		return intent{create: true}
+	}
+	return intent{}
+}
+
+// otherwise says whether the kernel would answer a call that writes with
+// something else than EROFS, for what is there or is not: then its answer is the
+// right one.
+func (p procView) otherwise(tid int, c call, in intent) bool {
+	for i, name := range c.paths {
+		last := i == len(c.paths)-1
+		if last && in.fresh {
+			if at := p.look(tid, name, false); at == file || at == directory {
+				return true
+			}
 		}
-		if creates {
+		if last && in.data && p.look(tid, name, true) == directory {
+			return true
+		}
+		if in.create {
 			name = path.Dir(name)
 		}
-		if !p.present(tid, name) {
+		if at := p.look(tid, name, true); at == absent || in.create && at == file {
 			return true
 		}
 	}

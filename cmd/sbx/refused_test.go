@@ -1,0 +1,126 @@
+package main
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/sbxproject/sbx/pkg/event"
+	"github.com/sbxproject/sbx/pkg/report"
+)
+
+// native calls the kernel past everything that Python has.
+const native = `
+import ctypes, os, struct
+libc = ctypes.CDLL(None, use_errno=True)
+def call(nr, *args):
+    result = libc.syscall(nr, *args)
+    return ctypes.get_errno() if result == -1 else -result
+`
+
+// TestTheKernelRefusesWithTheHookOff goes, for each thing that a script must not
+// do, through Python's door or past it, and wants the refusal in the script and
+// the decoded call in the report. The hook is off: only the kernel is left.
+func TestTheKernelRefusesWithTheHookOff(t *testing.T) {
+	tests := []struct {
+		name, code string
+		op, errno  string
+		detail     string
+	}{
+		{"socket", "import socket; return socket.socket()", "socket", "EPERM", "socket(AF_INET, SOCK_STREAM|SOCK_CLOEXEC, 0)"},
+		{"vsock", "return call(41, 40, 1, 0)", "socket", "EPERM", "socket(AF_VSOCK, SOCK_STREAM, 0)"},
+		{"connect", "return call(42, 0, struct.pack('<H', 2) + struct.pack('>H', 80) + bytes([192, 0, 2, 1]) + bytes(8), 16)", "connect", "EPERM", "connect(0, 192.0.2.1:80, 16)"},
+		{"write outside /tmp", "return open('/etc/motd', 'w')", "openat", "EROFS", `openat(AT_FDCWD, "/etc/motd", O_WRONLY|O_CREAT|O_TRUNC|O_CLOEXEC, 0666)`},
+		{"write to the script", "return open(__file__, 'a')", "openat", "EROFS", `openat(AT_FDCWD, "/sandbox/script.py", O_WRONLY|O_CREAT|O_APPEND|O_CLOEXEC, 0666)`},
+		{"subprocess", "import subprocess; return subprocess.run(['/bin/ls', '-l'], close_fds=False)", "clone", "EPERM", "clone(CLONE_VM|CLONE_VFORK|SIGCHLD, "},
+		{"fork", "return os.fork()", "clone", "EPERM", "SIGCHLD"},
+		{"fork by number", "return call(57)", "fork", "EPERM", "fork()"},
+		{"exec", "return os.execv('/bin/sh', ['sh', '-c', 'id'])", "execve", "EPERM", `execve("/bin/sh", ["sh", "-c", "id"], `},
+		{"signal", "return os.kill(1, 9)", "kill", "EPERM", "kill(1, SIGKILL)"},
+		{"signal to everybody", "return os.kill(-1, 15)", "kill", "EPERM", "kill(-1, SIGTERM)"},
+		{"mount", "return call(165, b'none', b'/mnt', b'tmpfs', 0, 0)", "mount", "EPERM", `mount("none", "/mnt", "tmpfs", 0, `},
+		{"unshare", "return call(272, 0x10000000)", "unshare", "EPERM", "unshare(CLONE_NEWUSER)"},
+		{"ptrace", "return call(101, 16, 1, 0, 0)", "ptrace", "EPERM", "ptrace(PTRACE_ATTACH, 1, "},
+		{"bpf", "return call(321, 5, b'x' * 64, 64)", "bpf", "EPERM", "bpf(BPF_PROG_LOAD, "},
+		{"io_uring", "return call(425, 8, ctypes.create_string_buffer(200))", "io_uring_setup", "EPERM", "io_uring_setup(8, "},
+		{"a call that nobody knows", "return call(999, 1, 2, 3)", "syscall_999", "ENOSYS", "syscall_999(0x1, 0x2, 0x3"},
+		{"a filter of its own", "return call(317, 1, 0, 0)", "seccomp", "EPERM", "seccomp(SECCOMP_SET_MODE_FILTER"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			o := runScript(t, native+`
+import errno
+def attempt():
+    `+tt.code+`
+try:
+    code = attempt()
+except OSError as error:
+    code = error.errno
+print(errno.errorcode.get(code, code))
+`, "--profile", "strict", "--hooks", "off")
+			o.wantVerdict(t, report.OK, 0)
+			if got := strings.TrimSpace(o.stdout); got != tt.errno {
+				t.Errorf("the script saw %q, want %s", got, tt.errno)
+			}
+			a, ok := o.activity(tt.op)
+			if !ok {
+				t.Fatalf("no %s in the report: %+v", tt.op, o.report.AllActivities)
+			}
+			if a.Verdict != event.Denied || a.Layer != event.Seccomp || a.Errno != tt.errno || !a.Trusted {
+				t.Errorf("%s: verdict %s of layer %s with %s, trusted %v; want denied of seccomp with %s, trusted",
+					tt.op, a.Verdict, a.Layer, a.Errno, a.Trusted, tt.errno)
+			}
+			if !strings.Contains(a.Detail, tt.detail) {
+				t.Errorf("decoded as %s, want %s", a.Detail, tt.detail)
+			}
+			if !strings.Contains(o.stderr, "refused: "+tt.op) {
+				t.Errorf("the summary does not name %s:\n%s", tt.op, o.stderr)
+			}
+		})
+	}
+}
+
+// TestOneActivityForBothWitnesses: what Python announced and the kernel refused
+// is one line of the report, with the place in the script.
+func TestOneActivityForBothWitnesses(t *testing.T) {
+	o := runScript(t, `def put(path):
+    with open(path, "w") as f:
+        f.write("x")
+
+for _ in range(3):
+    try:
+        put("/etc/motd")
+    except OSError:
+        pass
+`, "--profile", "strict", "--hooks", "observe")
+	o.wantVerdict(t, report.OK, 0)
+	a, ok := o.activity("openat")
+	if !ok {
+		t.Fatalf("no openat: %+v", o.report.AllActivities)
+	}
+	if a.Location == nil || !strings.HasSuffix(a.Location.File, "script.py") || a.Location.Line != 2 || a.Location.Function != "put" {
+		t.Errorf("located at %+v, want script.py:2 in put", a.Location)
+	}
+	if a.ExplainedBy != "open" || a.Unexplained || a.Count != 3 {
+		t.Errorf("explained by %q (unexplained %v), %d times; want by open, 3 times", a.ExplainedBy, a.Unexplained, a.Count)
+	}
+	if f := o.report.FileOperations; f.Blocked != 3 {
+		t.Errorf("file operations: %d blocked, want 3, each counted once", f.Blocked)
+	}
+}
+
+// TestACallPastPythonIsUnexplained: ctypes does not pass the doors at which
+// Python announces what it does.
+func TestACallPastPythonIsUnexplained(t *testing.T) {
+	o := runScript(t, native+"call(41, 2, 1, 0)\n", "--profile", "strict", "--hooks", "observe")
+	a, ok := o.activity("socket")
+	if !ok || !a.Unexplained {
+		t.Fatalf("socket by number: %+v, want it unexplained", a)
+	}
+	for _, f := range o.report.Findings {
+		if f.Kind == "unexplained" && f.Seq == a.Seq {
+			return
+		}
+	}
+	t.Errorf("no finding says so: %+v", o.report.Findings)
+}

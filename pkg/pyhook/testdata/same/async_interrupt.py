@@ -1,0 +1,7 @@
+import asyncio
+async def main():
+    try:
+        raise KeyboardInterrupt
+    finally:
+        print('cleaned up')
+asyncio.run(main())

@@ -1,0 +1,5 @@
+x = 1
+if x:
+    print("crlf", """a
+b""".encode())
+1 / 0

@@ -1,0 +1,3 @@
+print("form feed")
+# a comment
+	raise_ = 1

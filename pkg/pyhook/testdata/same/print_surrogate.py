@@ -1,0 +1,2 @@
+print('before')
+print('bad \udcff text')
