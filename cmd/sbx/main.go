@@ -2,7 +2,7 @@
 // says everything that it did.
 //
 // The script's standard output and error are its own; what sbx has to say goes
-// to standard error, each line beginning with "sbx:", and its data to the file
+// to standard error, each remark beginning with "sbx:", and its data to the file
 // named by --report.
 package main
 

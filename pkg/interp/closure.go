@@ -196,8 +196,11 @@ func closure(in *Interpreter, given string, extensions []string) error {
 			dirs = append(dirs, p)
 		}
 	}
-	if info, err := os.Stat("/usr/share/zoneinfo"); err == nil && info.IsDir() {
-		dirs = append(dirs, "/usr/share/zoneinfo")
+	// What zoneinfo reads, and the locale that the jail's LANG names.
+	for _, dir := range []string{"/usr/share/zoneinfo", "/usr/lib/locale/C.utf8", "/usr/lib/locale/C.UTF-8"} {
+		if info, err := os.Stat(dir); err == nil && info.IsDir() {
+			dirs = append(dirs, dir)
+		}
 	}
 	for _, dir := range dirs {
 		if _, err := base.add(dir, true); err != nil {

@@ -165,7 +165,7 @@ func (x *execution) evidence(end *ending) report.Evidence {
 		}
 		status := unix.WaitStatus(end.exit.Status)
 		if status.Signaled() {
-			e.Signal = unix.SignalName(status.Signal())
+			e.Signal = report.SignalName(int(status.Signal()))
 		} else if end.cause == causeNone {
 			e.Exited, e.Code = true, status.ExitStatus()
 		}

@@ -330,7 +330,10 @@ func (s *Supervisor) note(c call, who task, verdict event.Verdict, errno string,
 		if len(stack) > 0 {
 			e.Location = &stack[0]
 		}
-		e.Unexplained = verdict == event.Denied && s.silent(c.op, who)
+		e.Unexplained = verdict == event.Denied && c.detail != nameServiceProbe && s.silent(c.op, who)
+		if c.detail == nameServiceProbe {
+			e.Detail += ", as the C library does to look for a name service cache"
+		}
 	}
 	if verdict == event.Observed && c.op == "execve" {
 		s.join.replaced(who.nspid)
@@ -353,6 +356,11 @@ func (s *Supervisor) note(c call, who task, verdict event.Verdict, errno string,
 		s.find(seq, e)
 	}
 }
+
+// nameServiceProbe is what getpwuid(3), getaddrinfo(3) and their like begin with
+// in the GNU C library, which looks for nscd whatever nsswitch.conf says. Python
+// knows nothing of it, and makes no such socket by itself.
+const nameServiceProbe = "socket(AF_UNIX, SOCK_STREAM|SOCK_NONBLOCK|SOCK_CLOEXEC, 0)"
 
 // silent says whether a call of this kind, without an event of the hook before
 // it, did not come through Python's own doors.
