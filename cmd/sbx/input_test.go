@@ -91,6 +91,8 @@ func TestBadInput(t *testing.T) {
 		{"run --workspace DIR/ok.py DIR/ok.py", 125, "DIR/ok.py", "existing directory"},
 		{"run --workspace DIR -", 125, "standard input together with a workspace", ""},
 		{"run --allow-file-read=DIR/missing DIR/ok.py", 125, "DIR/missing", "existing"},
+		{"run --allow-file-read=/etc DIR/ok.py", 125, "/etc", "name the folder"},
+		{"run --allow-file-write=/ DIR/ok.py", 125, "cannot be shown", "name the folder"},
 		{"run --python DIR/missing DIR/ok.py", 127, "DIR/missing", "--python"},
 		{"run --python DIR/text DIR/ok.py", 126, "DIR/text", "--python"},
 		{"run --python DIR/notpython DIR/ok.py", 126, "DIR/notpython", "--python"},
@@ -119,7 +121,7 @@ func TestBadInput(t *testing.T) {
 			before := filesIn(t, dir)
 			expand := func(s string) string { return strings.ReplaceAll(s, "DIR", dir) }
 			var stdout, stderr strings.Builder
-			args := append([]string{"sbx"}, strings.Fields(expand(tt.args))...)
+			args := append([]string{"sbx"}, hostFlags(t, strings.Fields(expand(tt.args)))...)
 			status := run(args, strings.NewReader("print('it ran')"), &stdout, &stderr)
 			if status != tt.status || stdout.String() != "" {
 				t.Errorf("status %d, standard output %q; want %d and nothing", status, stdout.String(), tt.status)

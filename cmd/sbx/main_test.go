@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/sys/unix"
 
 	"github.com/sbxproject/sbx/pkg/cgroup"
 	"github.com/sbxproject/sbx/pkg/report"
@@ -29,7 +30,8 @@ func TestMain(m *testing.M) {
 			fmt.Fprintln(os.Stderr, "the test's host:", err)
 			os.Exit(99)
 		}
-		os.Exit(run(append(os.Args[:1], os.Args[2:]...), os.Stdin, os.Stdout, os.Stderr))
+		// Not by os.Exit, which takes a second in a binary with the race detector.
+		unix.Exit(run(append(os.Args[:1], os.Args[2:]...), os.Stdin, os.Stdout, os.Stderr))
 	}
 	cache, err := os.MkdirTemp("", "sbx-test-cache-")
 	if err != nil {

@@ -109,6 +109,20 @@ for _ in range(3):
 	}
 }
 
+// TestASignalHasItsLine: the hook does not judge signals, and still says where
+// they came from.
+func TestASignalHasItsLine(t *testing.T) {
+	o := runScript(t, "import os\ntry:\n    os.kill(1, 9)\nexcept PermissionError:\n    os.kill(os.getpid(), 0)\n", "--profile", "strict")
+	o.wantVerdict(t, report.OK, 0)
+	a, ok := o.activity("kill")
+	if !ok || a.Verdict != event.Denied || a.ExplainedBy != "os.kill" || a.Location == nil || a.Location.Line != 3 {
+		t.Errorf("the refused signal: %+v at %+v, want it explained by os.kill at line 3", a, a.Location)
+	}
+	if a, ok := o.activity("os.kill"); !ok || a.Verdict != event.Allowed || a.Location == nil || a.Location.Line != 5 {
+		t.Errorf("the allowed signal: %+v, want one allowed os.kill at line 5", a)
+	}
+}
+
 // TestACallPastPythonIsUnexplained: ctypes does not pass the doors at which
 // Python announces what it does.
 func TestACallPastPythonIsUnexplained(t *testing.T) {

@@ -88,10 +88,20 @@ const prefix = "sbx-"
 
 var count atomic.Uint64
 
-// Name returns a name that no other run has: our pid and start time say whose
-// group it is after we are gone.
+// Name returns a name that no other run has. Our pid, in which pid namespace it
+// counts, and our start time say whose group it is after we are gone.
 func Name() string {
-	return fmt.Sprintf("%s%d-%d-%d", prefix, os.Getpid(), startTime(os.Getpid()), count.Add(1))
+	return fmt.Sprintf("%s%d-%d-%d-%d", prefix, pidNamespace(), os.Getpid(), startTime(os.Getpid()), count.Add(1))
+}
+
+// pidNamespace is the inode of our pid namespace (pid_namespaces(7)), 0 where it
+// cannot be read.
+func pidNamespace() uint64 {
+	var stat unix.Stat_t
+	if err := unix.Stat("/proc/self/ns/pid", &stat); err != nil {
+		return 0
+	}
+	return stat.Ino
 }
 
 // startTime is field 22 of /proc/PID/stat (proc_pid_stat(5)): pids are used
@@ -304,9 +314,13 @@ func killTasks(dir string, deadline time.Time) error {
 func (g *Group) Close() error {
 	g.closeFiles()
 	var errs []error
+	parents := map[string]bool{}
 	for _, dir := range g.dirs() {
 		errs = append(errs, g.host.remove(dir, time.Now().Add(killTime)))
+		parents[filepath.Dir(dir)] = true
 	}
+	// What a run left that was killed before anybody could clean up after it.
+	_, _ = g.host.sweep(parents)
 	g.v2, g.v1 = "", nil
 	return errors.Join(errs...)
 }

@@ -445,7 +445,9 @@ func TestRemoveGivesUpInTheEnd(t *testing.T) {
 
 func TestV2CollectGoesUpToTheTop(t *testing.T) {
 	f := newFakeV2(t)
-	stale := func(n int) string { return fmt.Sprintf("%s%d-%d-%d", prefix, os.Getpid(), startTime(os.Getpid())+1, n) }
+	stale := func(n int) string {
+		return fmt.Sprintf("%s%d-%d-%d-%d", prefix, pidNamespace(), os.Getpid(), startTime(os.Getpid())+1, n)
+	}
 	for _, dir := range []string{"user/me/" + stale(1), "user/" + stale(2), stale(3), "other/" + stale(4), "user/" + Name(), "user/service"} {
 		if err := os.MkdirAll(filepath.Join(f.top, dir), 0o755); err != nil {
 			t.Fatal(err)
@@ -459,7 +461,7 @@ func TestV2CollectGoesUpToTheTop(t *testing.T) {
 		t.Errorf("second: %d left, %v", left, err)
 	}
 	left := groupsBelow(t, f.top)
-	if len(left) != 2 || !strings.Contains(left[0], "other/"+stale(4)) || abandoned(filepath.Base(left[1])) {
+	if len(left) != 2 || !strings.Contains(left[0], "other/"+stale(4)) || abandoned(filepath.Base(left[1]), pidNamespace()) {
 		t.Errorf("%q remain, want the one in another branch and the living one", left)
 	}
 	if _, err := os.Stat(filepath.Join(f.top, "user/service")); err != nil {
@@ -563,5 +565,32 @@ func TestRefusalSaysWhatHelps(t *testing.T) {
 	}
 	if got := refusal(unix.ENOSPC); got != unix.ENOSPC.Error() {
 		t.Errorf("an unknown refusal becomes %q", got)
+	}
+}
+
+// TestTheNextRunRemovesWhatAKilledOneLeft: closing a group looks for the groups
+// of dead owners beside it.
+func TestTheNextRunRemovesWhatAKilledOneLeft(t *testing.T) {
+	f := newFakeV2(t)
+	g, err := f.open(Name(), Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	beside := filepath.Dir(g.dirs()[0])
+	dead := filepath.Join(beside, fmt.Sprintf("%s%d-%d-%d-1", prefix, pidNamespace(), os.Getpid(), startTime(os.Getpid())+1))
+	living := filepath.Join(beside, Name())
+	for _, dir := range []string{dead, living} {
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := g.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(dead); err == nil {
+		t.Error("the group of a dead owner is still there")
+	}
+	if _, err := os.Stat(living); err != nil {
+		t.Error("the group of a living owner was removed")
 	}
 }

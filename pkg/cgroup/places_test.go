@@ -300,15 +300,15 @@ func TestNamesAreUniqueAndSayWhoseTheyAre(t *testing.T) {
 	if a == b {
 		t.Errorf("two runs are called %s", a)
 	}
-	if want := fmt.Sprintf("sbx-%d-%d-", os.Getpid(), startTime(os.Getpid())); !strings.HasPrefix(a, want) {
+	if want := fmt.Sprintf("sbx-%d-%d-%d-", pidNamespace(), os.Getpid(), startTime(os.Getpid())); !strings.HasPrefix(a, want) {
 		t.Errorf("%s does not begin with %s", a, want)
 	}
 }
 
 func TestAbandoned(t *testing.T) {
-	pid, start := os.Getpid(), startTime(os.Getpid())
-	if start == 0 {
-		t.Fatal("this process has no start time")
+	pid, start, ns := os.Getpid(), startTime(os.Getpid()), pidNamespace()
+	if start == 0 || ns == 0 {
+		t.Fatal("this process has no start time or no namespace")
 	}
 	gone := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^$")
 	if err := gone.Run(); err != nil {
@@ -319,19 +319,20 @@ func TestAbandoned(t *testing.T) {
 		want       bool
 	}{
 		{"a group of this process", Name(), false},
-		{"an owner that has ended", fmt.Sprintf("sbx-%d-%d-1", gone.Process.Pid, start), true},
-		{"a pid that is in use again", fmt.Sprintf("sbx-%d-%d-1", pid, start+1), true},
-		{"another program's group", fmt.Sprintf("docker-%d-%d-1", gone.Process.Pid, start), false},
-		{"no pid", fmt.Sprintf("sbx-x-%d-1", start), false},
-		{"pid 0", "sbx-0-1-1", false},
-		{"a negative pid", "sbx--1-1-1", false},
-		{"no start time", fmt.Sprintf("sbx-%d-x-1", gone.Process.Pid), false},
-		{"too few parts", fmt.Sprintf("sbx-%d-%d", gone.Process.Pid, start), false},
-		{"too many parts", fmt.Sprintf("sbx-%d-%d-1-1", gone.Process.Pid, start), false},
+		{"an owner that has ended", fmt.Sprintf("sbx-%d-%d-%d-1", ns, gone.Process.Pid, start), true},
+		{"a pid that is in use again", fmt.Sprintf("sbx-%d-%d-%d-1", ns, pid, start+1), true},
+		{"an owner in another pid namespace", fmt.Sprintf("sbx-%d-%d-%d-1", ns+1, gone.Process.Pid, start), false},
+		{"another program's group", fmt.Sprintf("docker-%d-%d-%d-1", ns, gone.Process.Pid, start), false},
+		{"no pid", fmt.Sprintf("sbx-%d-x-%d-1", ns, start), false},
+		{"pid 0", fmt.Sprintf("sbx-%d-0-1-1", ns), false},
+		{"a negative pid", fmt.Sprintf("sbx-%d--1-1-1", ns), false},
+		{"no start time", fmt.Sprintf("sbx-%d-%d-x-1", ns, gone.Process.Pid), false},
+		{"too few parts", fmt.Sprintf("sbx-%d-%d-%d", ns, gone.Process.Pid, start), false},
+		{"too many parts", fmt.Sprintf("sbx-%d-%d-%d-1-1", ns, gone.Process.Pid, start), false},
 		{"the prefix alone", "sbx-", false},
 		{"a file of the kernel", "memory.max", false},
 	} {
-		if got := abandoned(c.name); got != c.want {
+		if got := abandoned(c.name, ns); got != c.want {
 			t.Errorf("%s: %s is abandoned: %v, want %v", c.what, c.name, got, c.want)
 		}
 	}
@@ -355,12 +356,12 @@ func TestZombieOwnerIsGone(t *testing.T) {
 }
 
 func FuzzAbandoned(f *testing.F) {
-	f.Add("sbx-1-1-1")
-	f.Add("sbx-99999999-1-1")
+	f.Add("sbx-7-1-1-1")
+	f.Add("sbx-7-99999999-1-1")
 	f.Add("sbx---")
 	f.Fuzz(func(t *testing.T, name string) {
 		// A name that we do not give is never removed.
-		if abandoned(name) && (!strings.HasPrefix(name, "sbx-") || strings.Count(name, "-") != 3 || strings.ContainsRune(name, '/')) {
+		if abandoned(name, 7) && (!strings.HasPrefix(name, "sbx-7-") || strings.Count(name, "-") != 4 || strings.ContainsRune(name, '/')) {
 			t.Errorf("%q would be removed", name)
 		}
 	})

@@ -163,7 +163,7 @@ func TestCacheIsNotUsedAfterAChange(t *testing.T) {
 			a.Stdlib = filepath.Join(root, "lib")
 			a.StdPath = []string{a.Stdlib, filepath.Join(root, "lib/dynload")}
 			a.SitePackages = []string{filepath.Join(root, "lib/site-packages")}
-			exe := fakePython(t, a)
+			exe := ownFakePython(t, a)
 			dir, _ := markedCache(t, exe)
 			if got := loadedVersion(t, exe, dir); got != marked {
 				t.Fatalf("before the change: version %q, want the cached one", got)

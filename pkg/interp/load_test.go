@@ -14,9 +14,7 @@ func TestLoadRefusesWhatIsNoInterpreterOfOurs(t *testing.T) {
 	change := func(f func(a *answer)) string {
 		a := goodAnswer()
 		f(&a)
-		exe := fake(t, "fake-python")
-		say(t, exe, a)
-		return exe
+		return fakePython(t, a)
 	}
 	raw := func(text string) string {
 		exe := fake(t, "fake-python")

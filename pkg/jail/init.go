@@ -25,7 +25,7 @@ func MaybeInit() {
 	if len(os.Args) != 1 || os.Args[0] != InitName || os.Getpid() != 1 {
 		return
 	}
-	os.Exit(initStage())
+	unix.Exit(initStage()) // at once: there is nothing to flush, and the script's end waits for it
 }
 
 // initStage is the whole life of PID 1 of the jail.

@@ -179,7 +179,7 @@ var procOptions = []string{"subset=pid,hidepid=invisible", "subset=pid,hidepid=2
 
 func mountProc(target string, seen *Ready) {
 	for _, options := range procOptions {
-		err := unix.Mount("proc", target, "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, options)
+		err := unix.Mount("proc", target, "proc", unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, options)
 		if err == nil {
 			seen.Proc, seen.ProcWhy = options, ""
 			return

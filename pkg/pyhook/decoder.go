@@ -25,7 +25,7 @@ func operations() map[string]event.Category {
 		},
 		event.Process: {
 			"subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork",
-			"os.forkpty", "pty.spawn",
+			"os.forkpty", "pty.spawn", "os.kill", "os.killpg", "signal.pthread_kill",
 			"compile", "code.__new__", "marshal.loads", "cpython.PyInterpreterState_New",
 			"sys.addaudithook", "sys.settrace", "sys.setprofile", "sys.monitoring.register_callback",
 			"gc.get_objects", "gc.get_referrers", "gc.get_referents",

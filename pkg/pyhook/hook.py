@@ -292,7 +292,16 @@ def process_handlers(config, judge, text, runtime, mine):
         return handler
 
     ops = ('subprocess.Popen', 'os.system', 'os.exec', 'os.posix_spawn', 'os.spawn', 'os.fork', 'os.forkpty', 'pty.spawn')
-    return {op: on_process(op) for op in ops}
+    handlers = {op: on_process(op) for op in ops}
+
+    def on_signal(op):  # to whom a signal may go is the kernel's decision; this is its line
+        def handler(args, op=op, getframe=sys._getframe, mine=mine, judge=judge, text=text, errno=EPERM):
+            return judge(op, True, text(args[0]), text(args[1]), mine(getframe(2)), '', errno)
+        return handler
+
+    for op in ('os.kill', 'os.killpg', 'signal.pthread_kill'):
+        handlers[op] = on_signal(op)
+    return handlers
 
 
 def tamper_handlers(judge, emit, text, exact, runtime, mine, machinery=MACHINERY):

@@ -17,6 +17,7 @@ const (
 	causeCPU         cause = "cpu"
 	causeOutput      cause = "output"
 	causeInterrupted cause = "interrupted"
+	causeSupervisor  cause = "supervisor"
 )
 
 // ender ends a run once, and remembers why.

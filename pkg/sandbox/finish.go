@@ -52,12 +52,17 @@ func (x *execution) observe(pid int) error {
 
 // ending is how a run ended, with its accounts.
 type ending struct {
-	at     time.Time
-	cause  cause
-	exit   *jail.Exit // nil when the init stage died first
-	usage  cgroup.Usage
-	events cgroup.Events
-	sup    supervisor.Result
+	at    time.Time
+	cause cause
+	// failure is what the supervisor failed of, nil when it served to the end.
+	failure error
+	// accounts is why the group's account is not whole: what could not be read
+	// is zero.
+	accounts error
+	exit     *jail.Exit // nil when the init stage died first
+	usage    cgroup.Usage
+	events   cgroup.Events
+	sup      supervisor.Result
 }
 
 // finish ends what is left of the run and takes the accounts, before the group
@@ -67,8 +72,7 @@ func (x *execution) finish(exit *jail.Exit, c cause) *ending {
 	x.jail.Kill()
 	_, _ = x.jail.Wait()
 	x.jail = nil
-	<-x.served
-	x.served = nil
+	end.failure = x.supervision()
 	end.sup = x.supervisor.Result()
 
 	drained := make(chan struct{})
@@ -77,9 +81,10 @@ func (x *execution) finish(exit *jail.Exit, c cause) *ending {
 	case <-drained:
 	case <-time.After(streamGrace): // a reader that does not read
 	}
-	// What cannot be read any more is zero, and the report says what it knows.
-	end.usage, _ = x.group.Usage()
-	end.events, _ = x.group.Events()
+	var usage, events error
+	end.usage, usage = x.group.Usage()
+	end.events, events = x.group.Events()
+	end.accounts = errors.Join(usage, events)
 	if stats := end.sup.Hook; stats.Started {
 		x.layers.active("python_hooks", fmt.Sprintf("its start record, mode %s; evidence, no wall", stats.Mode))
 	} else {
@@ -119,13 +124,26 @@ func survivors(exit *jail.Exit) int {
 	return exit.Survivors
 }
 
+// cpuUsed is the processor time of the whole tree so far: by the group's account,
+// or, without one, as far as the processes themselves tell.
+func (x *execution) cpuUsed() (time.Duration, error) {
+	u, err := x.group.Usage()
+	if err == nil && u.CPUUser+u.CPUSystem > 0 {
+		return u.CPUUser + u.CPUSystem, nil
+	}
+	return posture.TreeCPU("/proc", x.jail.PID)
+}
+
 // user and system prefer the group's account, which knows the whole tree, to
 // that of wait4(2), which knows what was reaped.
 func (x *execution) user(end *ending) time.Duration {
-	if end.exit != nil && end.usage.CPUUser == 0 {
+	if end.usage.CPUUser > 0 {
+		return end.usage.CPUUser
+	}
+	if end.exit != nil {
 		return end.exit.User
 	}
-	return end.usage.CPUUser
+	return x.cpuAtKill
 }
 
 func (x *execution) system(end *ending) time.Duration {
@@ -139,7 +157,7 @@ func (x *execution) system(end *ending) time.Duration {
 func (x *execution) evidence(end *ending) report.Evidence {
 	l := x.spec.Profile.Limits
 	e := report.Evidence{
-		EndedBy:   string(end.cause),
+		EndedBy: string(end.cause), Error: failure(end.failure),
 		WallLimit: l.Wall, CPULimit: l.CPUTime, Wall: end.at.Sub(x.execAt), CPU: x.user(end) + x.system(end),
 		MemoryLimit: int64(l.Memory), MemoryPeak: end.usage.MemoryPeak, OOMKills: end.events.OOMKills,
 		PIDsLimit: l.PIDs, PIDsRefused: end.events.PIDsMax,
@@ -171,6 +189,13 @@ func (x *execution) evidence(end *ending) report.Evidence {
 		}
 	}
 	return e
+}
+
+func failure(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
 }
 
 // limits lists what bounded the run, with what was used.
@@ -222,9 +247,15 @@ func (x *execution) findings(end *ending) []report.Finding {
 		if stats.Started && !stats.Ended && end.exit != nil && unix.WaitStatus(end.exit.Status).Exited() && end.cause == causeNone {
 			add("hook_silent", "medium", "the hook announced no end: os._exit, a crash, or a script that silenced it")
 		}
+		if !stats.Started {
+			add("hook_silent", report.High, "the hook never said that it started: what Python itself saw is not in this report")
+		}
 		if stats.Malformed > 0 {
 			add("forged_events", "high", "%d stretches of the hook's channel were no events: something else wrote to it", stats.Malformed)
 		}
+	}
+	if end.accounts != nil {
+		add("no_account", report.High, "the account of the cgroup could not be read, figures and limits of this report may be missing: %v", end.accounts)
 	}
 	for _, name := range x.program.Skipped {
 		add("not_copied", "high", "%s is neither a file nor a directory nor a link, and was not copied", name)
@@ -260,8 +291,9 @@ func kernel() string {
 
 // kill ends the jail, and writes down why.
 func (x *execution) kill(c cause) {
+	x.cpuAtKill, _ = x.cpuUsed() // afterwards nobody could tell
 	x.jail.Kill()
-	op := map[cause]string{causeWall: "wall_time", causeCPU: "cpu_time", causeOutput: "output", causeInterrupted: "interrupt"}[c]
+	op := map[cause]string{causeWall: "wall_time", causeCPU: "cpu_time", causeOutput: "output", causeInterrupted: "interrupt", causeSupervisor: "supervisor"}[c]
 	x.recorder.Record(event.Event{
 		Time: time.Since(x.start), Layer: event.Supervisor, Category: event.Resource, Op: op, Target: op, Verdict: event.Killed,
 	})

@@ -50,6 +50,14 @@ func jailHint(err error, root bool) string {
 	return "the step above was refused by this host; sbx runs on Linux 5.15 and later with user namespaces"
 }
 
+// planHint says what to do about a jail that cannot be planned.
+func planHint(err error) string {
+	if errors.Is(err, jail.ErrNotShown) {
+		return "the jail has directories of its own there; name the file or the folder in it that the script needs"
+	}
+	return "see the paths and sizes of the profile: sbx profile show NAME"
+}
+
 // cloneHint says why namespaces were refused (user_namespaces(7), clone(2)).
 func cloneHint(errno unix.Errno, root bool) string {
 	switch errno {

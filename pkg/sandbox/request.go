@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -48,28 +49,21 @@ func (x *execution) boot() ([]byte, error) {
 }
 
 // request gathers what planning the jail needs to know.
-func (x *execution) request(filter, boot []byte) (jail.Request, error) {
+func (x *execution) request(filter, boot []byte) jail.Request {
 	p := x.spec.Profile
 	r := jail.Request{
 		Profile: p, Interp: x.interp, Files: x.program.Files, Workspace: x.spec.Workspace != "",
 		Boot: boot, Env: x.spec.Env, Filter: filter,
-		Host: jail.Host{Root: mayMount()},
-	}
-	var err error
-	if r.Read, err = grants("--allow-file-read", p.Files.ReadPaths); err != nil {
-		return r, err
-	}
-	if r.Write, err = grants("--allow-file-write", p.Files.WritePaths); err != nil {
-		return r, err
+		Host: jail.Host{Root: mayMount()}, Read: x.read, Write: x.write,
 	}
 	if p.Files.System {
 		r.Host.System = systemDirs()
 	}
-	return r, nil
+	return r
 }
 
 // grants looks at the host paths that a jail is to show.
-func grants(flag string, paths []string) ([]jail.Grant, error) {
+func grants(flag string, paths []string, need os.FileMode) ([]jail.Grant, error) {
 	out := make([]jail.Grant, 0, len(paths))
 	for _, p := range paths {
 		real, err := filepath.EvalSymlinks(p)
@@ -83,9 +77,39 @@ func grants(flag string, paths []string) ([]jail.Grant, error) {
 		if err != nil {
 			return nil, &Error{Op: flag, Path: p, Err: err, Hint: "name an existing file or directory"}
 		}
+		if os.Geteuid() == 0 && !openTo(info, need) {
+			return nil, &Error{
+				Op: flag, Path: p, Err: fmt.Errorf("the jail of root's runs is a user of its own, whom its mode %04o leaves out", info.Mode().Perm()),
+				Hint: fmt.Sprintf("chmod o+%s it, or run sbx as the user who owns it", wanted(info, need)),
+			}
+		}
 		out = append(out, jail.Grant{Path: real, Dir: info.IsDir()})
 	}
 	return out, nil
+}
+
+// openTo says whether everybody has these rights to a file or folder. As root,
+// every run is another unprivileged uid, and no owner or group helps it.
+func openTo(info os.FileInfo, need os.FileMode) bool {
+	if info.IsDir() {
+		need |= 1
+	}
+	return info.Mode()&need == need
+}
+
+// wanted are the rights of openTo as chmod(1) takes them.
+func wanted(info os.FileInfo, need os.FileMode) string {
+	s := ""
+	if need&4 != 0 {
+		s += "r"
+	}
+	if need&2 != 0 {
+		s += "w"
+	}
+	if info.IsDir() {
+		s += "x"
+	}
+	return s
 }
 
 // mayMount says whether sbx itself may clone mount trees: root with

@@ -25,7 +25,7 @@ import (
 
 // keptEvents is how many distinct events of each layer a report can hold;
 // beyond that they are counted.
-const keptEvents = 10_000
+const keptEvents = 4000
 
 // slots is how many goroutines of a run can wait in a system call at once: the
 // supervisor, both output streams, the input, the control channel, the hook.
@@ -44,6 +44,8 @@ type execution struct {
 
 	interp  *interp.Interpreter
 	program *program
+	read    []jail.Grant // host paths that the jail shows
+	write   []jail.Grant
 	policy  *seccomp.Policy
 	layers  *layers
 	group   *cgroup.Group
@@ -61,9 +63,10 @@ type execution struct {
 	served      chan error
 	observed    chan struct{} // closed when Python was observed, its execve waiting
 	execAt      time.Time     // and let through then
-	interrupted func() error // why the caller's context ended
+	cpuAtKill   time.Duration // what the tree had used when sbx ended it, where no group counts
+	interrupted func() error  // why the caller's context ended
+	clocks      sync.WaitGroup
 	warden      *warden
-	wardenMu    sync.Mutex
 }
 
 // Run executes one program and reports on it. The error is an [*Error]: sbx
@@ -103,6 +106,7 @@ func Run(ctx context.Context, spec Spec) (*report.Report, error) {
 	}
 	cause := x.ender.close() // before the context ends: that would count as an interruption
 	cancel()
+	x.clocks.Wait()              // they look at the jail and at its group
 	end := x.finish(exit, cause) // 11
 	return x.report(end), nil    // 12
 }
@@ -131,6 +135,13 @@ func (x *execution) prepare() error {
 
 	limits := treeLimits{bytes: int64(s.Profile.Limits.TmpSize), entries: s.Profile.Limits.TmpInodes}
 	if x.program, err = loadProgram(s.Script, s.Workspace, s.Program, limits); err != nil {
+		return err
+	}
+	files := s.Profile.Files
+	if x.read, err = grants("--allow-file-read", files.ReadPaths, 0o4); err != nil {
+		return err
+	}
+	if x.write, err = grants("--allow-file-write", files.WritePaths, 0o6); err != nil {
 		return err
 	}
 	var pins []int
@@ -196,13 +207,9 @@ func (x *execution) enter() error {
 	if err != nil {
 		return &Error{Op: "prepare the hook", Err: err}
 	}
-	request, err := x.request(filter, boot)
+	blueprint, err := jail.Plan(x.request(filter, boot))
 	if err != nil {
-		return err
-	}
-	blueprint, err := jail.Plan(request)
-	if err != nil {
-		return &Error{Op: "plan jail", Err: err}
+		return &Error{Op: "plan jail", Err: err, Hint: planHint(err)}
 	}
 	if x.ids, err = jail.HostIDs(); err != nil {
 		return &Error{Op: "choose ids", Err: err, Hint: "mount /proc"}
@@ -286,7 +293,15 @@ func (x *execution) attend(ctx context.Context) (*jail.Exit, error) {
 	go feedStdin(x.pipes.feed, x.spec.Stdin)
 
 	x.served = make(chan error, 1)
-	go func() { x.served <- x.supervisor.Serve() }()
+	go func() {
+		err := x.supervisor.Serve()
+		if err != nil {
+			// Nobody answers any more: the kernel says ENOSYS to what would be
+			// notified, and a script must not go on in such a jail.
+			x.ender.end(causeSupervisor)
+		}
+		x.served <- err
+	}()
 
 	if err := x.jail.Go(); err != nil {
 		return nil, x.startError(jailError(err))
@@ -297,7 +312,7 @@ func (x *execution) attend(ctx context.Context) (*jail.Exit, error) {
 	select {
 	case <-x.observed:
 	default:
-		return nil, x.startError(&Error{Op: "observe the jail", Err: errors.New("Python started without having been seen"), Hint: "report this as a bug, with the profile"})
+		return nil, x.startError(&Error{Op: "observe the jail", Err: errors.New("the interpreter started without having been seen"), Hint: "report this as a bug, with the profile"})
 	}
 	x.phase("python")
 	x.startClocks(ctx)
@@ -313,52 +328,46 @@ func (x *execution) attend(ctx context.Context) (*jail.Exit, error) {
 func (x *execution) startError(err error) error {
 	x.jail.Kill()
 	var own *Error
-	if served := <-x.served; errors.As(served, &own) {
-		x.served <- nil
+	if errors.As(x.supervision(), &own) {
 		return own
 	}
-	x.served <- nil
 	return err
 }
 
-// startClocks runs what can end the run from outside.
+// supervision waits for the end of the supervisor and says what it failed of.
+func (x *execution) supervision() error {
+	err := <-x.served
+	x.served = nil
+	return err
+}
+
+// startClocks runs what can end the run from outside, until ctx ends.
 func (x *execution) startClocks(ctx context.Context) {
 	limits := x.spec.Profile.Limits
 	if limits.Wall > 0 {
-		go watchWall(ctx, limits.Wall-time.Since(x.execAt), x.ender)
+		x.clocks.Go(func() { watchWall(ctx, limits.Wall-time.Since(x.execAt), x.ender) })
 	}
 	if limits.CPUTime > 0 {
-		go watchCPU(ctx, limits.CPUTime, func() (time.Duration, error) {
-			u, err := x.group.Usage()
-			return u.CPUUser + u.CPUSystem, err
-		}, x.ender)
+		x.clocks.Go(func() { watchCPU(ctx, limits.CPUTime, x.cpuUsed, x.ender) })
 	}
-	go func() {
+	x.clocks.Go(func() {
 		timer := time.NewTimer(wardenDelay)
 		defer timer.Stop()
 		select {
 		case <-timer.C:
-			x.hireWarden(ctx)
+			x.hireWarden()
 		case <-ctx.Done():
 		}
-	}()
-	go func() {
+	})
+	x.clocks.Go(func() {
 		<-ctx.Done()
 		x.ender.end(causeInterrupted) // a run that is over already is not touched
-	}()
+	})
 }
 
-func (x *execution) hireWarden(ctx context.Context) {
-	x.wardenMu.Lock()
-	defer x.wardenMu.Unlock()
-	if ctx.Err() != nil {
-		return
-	}
-	w, err := startWarden()
-	if err == nil {
-		x.warden = w
-	}
-}
+// hireWarden gives the run somebody who removes its cgroup if sbx is killed. A run
+// without one goes on: what it would leave is empty, and the next run removes it.
+func (x *execution) hireWarden() { x.warden, _ = startWarden() }
 
 // close lets go of everything, in the reverse order of its making. It may be
 // reached from any step.
@@ -369,8 +378,7 @@ func (x *execution) close() {
 		x.jail = nil
 	}
 	if x.served != nil {
-		<-x.served
-		x.served = nil
+		_ = x.supervision()
 	}
 	if x.pipes != nil {
 		x.pipes.closeAll()
@@ -379,10 +387,8 @@ func (x *execution) close() {
 		_ = x.group.Close()
 		x.group = nil
 	}
-	x.wardenMu.Lock()
 	x.warden.dismiss()
 	x.warden = nil
-	x.wardenMu.Unlock()
 	if x.program != nil {
 		x.program.Close()
 	}

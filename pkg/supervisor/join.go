@@ -37,6 +37,8 @@ var announces = map[string][]string{
 	"os.exec":          {"execve"},
 	"os.posix_spawn":   {"clone", "vfork", "execve"},
 	"os.system":        {"clone", "vfork", "fork", "execve"},
+	"os.kill":          {"kill"},
+	"os.killpg":        {"kill"},
 	"subprocess.Popen": {"vfork", "fork", "clone", "execve"},
 	"socket.getaddrinfo": {
 		"socket", "connect", "bind", "sendto", "sendmmsg",

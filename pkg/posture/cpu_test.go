@@ -1,0 +1,117 @@
+package posture
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+)
+
+func TestParseCPU(t *testing.T) {
+	const rest = " S 1 2 3 4 5 6 7 8 9 10 "
+	tests := []struct {
+		stat string
+		want time.Duration
+		ok   bool
+	}{
+		{"7 (python3)" + rest + "1 2 3 4 20 0 1", 100 * time.Millisecond, true},
+		{"7 (a) S 9 9 (b)" + rest + "0 0 0 5 20 0 1", 50 * time.Millisecond, true},
+		{"7 (new\nline)" + rest + "100 0 0 0 20", time.Second, true},
+		{"7 (python3)" + rest + "1 2 3", 0, false},
+		{"7 (python3)" + rest + "1 -2 3 4 20", 0, false},
+		{"7 (python3)" + rest + "1 99999999999999 3 4 20", 0, false},
+		{"", 0, false},
+		{")", 0, false},
+	}
+	for _, tt := range tests {
+		got, err := parseCPU(tt.stat)
+		if got != tt.want || (err == nil) != tt.ok {
+			t.Errorf("%q: %v, %v; want %v", tt.stat, got, err, tt.want)
+		}
+	}
+}
+
+func FuzzParseCPU(f *testing.F) {
+	f.Add("7 (python3) S 1 2 3 4 5 6 7 8 9 10 1 2 3 4 20 0 1")
+	f.Fuzz(func(t *testing.T, stat string) {
+		if d, err := parseCPU(stat); err == nil && d < 0 {
+			t.Errorf("%q: %v", stat, d)
+		}
+	})
+}
+
+// tree writes a /proc with these processes: pid to stat and children.
+func tree(t *testing.T, procs map[int][2]string) string {
+	t.Helper()
+	root := t.TempDir()
+	for pid, p := range procs {
+		dir := filepath.Join(root, strconv.Itoa(pid))
+		task := filepath.Join(dir, "task", strconv.Itoa(pid))
+		if err := os.MkdirAll(task, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		for file, text := range map[string]string{filepath.Join(dir, "stat"): p[0], filepath.Join(task, "children"): p[1]} {
+			if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	return root
+}
+
+func TestTreeCPU(t *testing.T) {
+	stat := func(user, reaped int) string {
+		return "1 (x) S 1 2 3 4 5 6 7 8 9 10 " + strconv.Itoa(user) + " 0 " + strconv.Itoa(reaped) + " 0 20"
+	}
+	root := tree(t, map[int][2]string{
+		1: {stat(1, 10), "2 3 99"}, // 99 has ended meanwhile
+		2: {stat(2, 0), "4"},
+		3: {stat(3, 0), "3"}, // a lie, or a number used again: it must end
+		4: {stat(4, 0), ""},
+	})
+	if got, err := TreeCPU(root, 2); got != 60*time.Millisecond || err != nil {
+		t.Errorf("a part of the tree: %v, %v, want 60 ms", got, err)
+	}
+	if got, err := TreeCPU(root, 1); got < 200*time.Millisecond || err != nil {
+		t.Errorf("the whole tree: %v, %v, want 200 ms or more", got, err)
+	}
+	if _, err := TreeCPU(root, 5); err == nil {
+		t.Error("a process that is not there has a time")
+	}
+}
+
+// TestTreeCPUSeesAChildOfAChild on the real /proc.
+func TestTreeCPUSeesAChildOfAChild(t *testing.T) {
+	cmd := exec.CommandContext(t.Context(), "python3", "-I", "-S", "-c", `
+import os, time
+if os.fork() == 0:
+    while time.process_time() < 0.3: pass
+    os.write(1, b"x")
+    os.read(0, 1)
+    os._exit(0)
+os.wait()
+`)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var b [1]byte
+	if _, err := out.Read(b[:]); err != nil {
+		t.Fatal(err)
+	}
+	got, err := TreeCPU("/proc", cmd.Process.Pid)
+	if err != nil || got < 250*time.Millisecond {
+		t.Errorf("%v, %v; its child alone used 300 ms", got, err)
+	}
+	_ = in.Close() // both end
+	_ = cmd.Wait()
+}
