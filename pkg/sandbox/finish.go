@@ -171,22 +171,21 @@ func (x *execution) evidence(end *ending) report.Evidence {
 		}
 		e.Signal = cmp.Or(e.Caller, "SIGTERM")
 	}
-	switch {
-	case end.exit == nil:
+	if end.exit == nil {
 		e.InitLost = end.cause == causeNone
 		if e.Signal == "" {
 			e.Signal = "SIGKILL"
 		}
-	default:
-		if e.MemoryPeak == 0 {
-			e.MemoryPeak = end.exit.MaxRSS
-		}
-		status := unix.WaitStatus(end.exit.Status)
-		if status.Signaled() {
-			e.Signal = report.SignalName(int(status.Signal()))
-		} else if end.cause == causeNone {
-			e.Exited, e.Code = true, status.ExitStatus()
-		}
+		return e
+	}
+	if e.MemoryPeak == 0 {
+		e.MemoryPeak = end.exit.MaxRSS
+	}
+	status := unix.WaitStatus(end.exit.Status)
+	if status.Signaled() {
+		e.Signal = report.SignalName(int(status.Signal()))
+	} else if end.cause == causeNone {
+		e.Exited, e.Code = true, status.ExitStatus()
 	}
 	return e
 }
