@@ -215,20 +215,42 @@ print("after")
 	}
 }
 
-// TestMemory: the group's limit ends the run, and the report proves it.
+// TestMemory: the limit ends the run, and the report proves it: held by the
+// group or, for a user who has none, by sbx's own look at the processes.
 func TestMemory(t *testing.T) {
-	if missing := missingLayers(t); len(missing) > 0 {
-		t.Skipf("this user has no %v: there is no group that could limit memory", missing)
+	by := "cgroup"
+	if len(missingLayers(t)) > 0 {
+		by = "supervisor"
 	}
 	o := runScript(t, "data = [bytearray(1 << 20) for _ in range(1000)]", "--profile", "strict", "--memory", "64")
 	o.wantVerdict(t, report.MemoryLimit, 137)
 	for _, l := range o.report.ResourceLimits.Details {
 		if l.Resource == "memory" {
-			if !l.Hit || l.EnforcedBy != "cgroup" || l.Limit != 64<<20 || l.Used < 60<<20 {
+			if !l.Hit || l.EnforcedBy != by || l.Limit != 64<<20 || l.Used < 60<<20 {
 				t.Errorf("memory: %+v", l)
 			}
 			return
 		}
 	}
 	t.Error("the report has no memory limit")
+}
+
+// TestThreads: the limit on processes and threads refuses one more, to a user
+// with and without a cgroup, and ends nothing.
+func TestThreads(t *testing.T) {
+	o := runScript(t, `
+import threading
+done = threading.Event()
+n = 0
+try:
+    for n in range(1000):
+        threading.Thread(target=done.wait, daemon=True).start()
+except RuntimeError as error:
+    print("refused", n < 40, error)
+done.set()
+`, "--profile", "strict")
+	o.wantVerdict(t, report.OK, 0)
+	if !strings.HasPrefix(o.stdout, "refused True") {
+		t.Errorf("printed %q", o.stdout)
+	}
 }

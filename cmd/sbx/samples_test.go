@@ -92,11 +92,11 @@ func portable(t *testing.T, r *report.Report) []byte {
 	for _, l := range tree["resource_limits"].(map[string]any)["details"].([]any) {
 		limit := l.(map[string]any)
 		limit["used"] = "(varies)"
-		if limit["enforced_by"] == "none" {
-			limit["enforced_by"] = "cgroup"
-		}
-		if limit["resource"] == "cpu_percent" {
-			limit["hit"] = "(varies)"
+		switch limit["resource"] {
+		case "cpu_percent":
+			limit["enforced_by"], limit["hit"] = "(the host's)", "(varies)"
+		case "memory", "processes":
+			limit["enforced_by"] = "(the host's)"
 		}
 	}
 	profile := tree["profile"].(map[string]any)

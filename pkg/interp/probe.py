@@ -59,5 +59,5 @@ print(json.dumps({
     "site_packages": site_directories(),
     "extensions": extensions,
     "shared": bool(sysconfig.get_config_var("Py_ENABLE_SHARED")),
-    "boot": marshal.dumps(compile(hook, "<sbx>", "exec", dont_inherit=True)).hex(),
+    "boot": marshal.dumps(compile(hook, "<sbx>", "exec", dont_inherit=True, optimize=2)).hex(),
 }))

@@ -4,12 +4,12 @@ import (
 	"errors"
 	"io"
 	"os"
-	"os/signal"
 	"runtime"
 	"runtime/debug"
 	"strconv"
 	"syscall"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -30,6 +30,9 @@ func MaybeInit() {
 
 // initStage is the whole life of PID 1 of the jail.
 func initStage() int {
+	// The main thread is not the one that is restricted and starts Python. Who
+	// asks about process 1, the kernel for one, looks at its main thread.
+	runtime.LockOSThread()
 	// Not dumpable before anything else: /proc/1/{exe,fd,environ} of the jail
 	// belong to root from here on, so the script cannot reach the host's binary
 	// through them (CVE-2019-5736, CVE-2016-9962).
@@ -59,8 +62,10 @@ func initStage() int {
 // the order that the package comment gives.
 func runInit(control *conn) (*Exit, error) {
 	// A caller that ignores SIGHUP or SIGINT must not hand that on to Python:
-	// a signal that Go handles is reset to its default by execve(2).
-	signal.Notify(make(chan os.Signal, 1), unix.SIGHUP, unix.SIGINT)
+	// execve(2) keeps what is ignored.
+	if err := defaultSignals(unix.SIGHUP, unix.SIGINT); err != nil {
+		return nil, err
+	}
 
 	var cfg Config
 	if _, err := control.receive(&cfg); err != nil {
@@ -126,6 +131,19 @@ func runInit(control *conn) (*Exit, error) {
 		return nil, err
 	}
 	return reap(pid)
+}
+
+// defaultSignals takes back what the caller ignores. The runtime leaves ignored
+// signals alone, and os/signal would start threads for them.
+func defaultSignals(signals ...unix.Signal) error {
+	var fallback [4]uintptr // struct kernel_sigaction: SIG_DFL, no flags, no mask
+	for _, s := range signals {
+		_, _, errno := unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(s), uintptr(unsafe.Pointer(&fallback)), 0, 8, 0, 0)
+		if errno != 0 {
+			return failure("rt_sigaction", unix.SignalName(s), errno)
+		}
+	}
+	return nil
 }
 
 // reap waits for the script's main process and for every orphan, as PID 1 must

@@ -44,7 +44,7 @@ const (
 // Command is the text after python's -c. It is one line and holds no policy:
 // CPython 3.13 keeps it as source for tracebacks.
 const Command = "import marshal,posix;" +
-	"boot=marshal.loads(b''.join(iter(lambda:posix.read(63,1<<20),b'')));posix.close(63);" +
+	"boot=marshal.loads(b''.join(iter(lambda:posix.read(63,1<<16),b'')));posix.close(63);" +
 	"hook={};exec(boot[1],hook);main=hook['main'];del hook;main(boot[0])"
 
 // FloodCap is how many events of one operation and verdict are reported one by

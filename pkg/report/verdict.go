@@ -38,7 +38,7 @@ type Evidence struct {
 	// Error is why sbx itself failed in the middle of a run.
 	Error string
 	// EndedBy is what made sbx end the run: "" (nothing), "wall", "cpu",
-	// "output", "interrupted".
+	// "memory", "output", "interrupted".
 	EndedBy string
 	// Caller is the signal that made the caller's interrupt, "SIGINT".
 	Caller string
@@ -83,6 +83,10 @@ func Classify(e Evidence) Outcome {
 			wallHint(e)}
 	case e.EndedBy == "cpu":
 		return cpuLimit(fmt.Sprintf("it used up its processor time (%s, limit %s)", seconds(e.CPU), seconds(e.CPULimit)))
+	case e.EndedBy == "memory":
+		return Outcome{MemoryLimit,
+			fmt.Sprintf("out of memory: sbx ended the script (limit %s, last seen %s; no cgroup held the limit, so sbx looked now and then)", byteSize(e.MemoryLimit), byteSize(e.MemoryPeak)),
+			"look for a list or text that grows without end; if it needs more, raise --memory"}
 	case e.EndedBy == "output":
 		return Outcome{OutputLimit,
 			fmt.Sprintf("it printed more than %s to one stream (%d bytes)", byteSize(e.OutputLimit), e.OutputBytes),

@@ -140,6 +140,7 @@ var classifications = []classified{
 	{"processor time, by the hard limit", killed("SIGKILL", used(7*time.Second, 7*time.Second)), CPUTimeLimit, 124, null, "SIGKILL", "SIGKILL", "--cpu-time"},
 
 	{"out of memory", killed("SIGKILL", oom(1)), MemoryLimit, 137, null, "SIGKILL", "limit 256 MiB, highest use 256 MiB, 1 process killed", "--memory"},
+	{"out of memory by the watch", ended("memory"), MemoryLimit, 137, null, "SIGKILL", "no cgroup held the limit", "--memory"},
 	{"out of memory with all its processes", killed("SIGKILL", oom(4)), MemoryLimit, 137, null, "SIGKILL", "4 processes killed", "--memory"},
 	{"out of memory, and init with it", killed("SIGKILL", oom(1), initLost), MemoryLimit, 137, null, "SIGKILL", "ended the script", "--memory"},
 	{"out of memory and all processor time", killed("SIGKILL", oom(1), used(7*time.Second, 7*time.Second)), MemoryLimit, 137, null, "SIGKILL", "out of memory", "--memory"},

@@ -15,6 +15,7 @@ const (
 	causeNone        cause = ""
 	causeWall        cause = "wall"
 	causeCPU         cause = "cpu"
+	causeMemory      cause = "memory"
 	causeOutput      cause = "output"
 	causeInterrupted cause = "interrupted"
 	causeSupervisor  cause = "supervisor"
@@ -56,6 +57,29 @@ func watchWall(ctx context.Context, limit time.Duration, e *ender) {
 	case <-timer.C:
 		e.end(causeWall)
 	case <-ctx.Done():
+	}
+}
+
+// memoryLook is how often a tree without a cgroup is asked for its memory. At a
+// few GB per second, which is what touching memory takes, it can pass its limit by
+// some tens of MB between two looks.
+const memoryLook = 10 * time.Millisecond
+
+// watchMemory ends the run when its tree holds more memory than the limit. It is
+// what is left where no cgroup can hold it, and the report calls it degraded.
+func watchMemory(ctx context.Context, limit int64, used func() (int64, error), e *ender) {
+	ticker := time.NewTicker(memoryLook)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+		if have, err := used(); err == nil && have > limit {
+			e.end(causeMemory)
+			return
+		}
 	}
 }
 

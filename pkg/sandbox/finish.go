@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -34,6 +35,9 @@ func (x *execution) observe(pid int) error {
 	}
 	if len(x.ready.Rlimits) > 0 {
 		x.layers.active("rlimits", fmt.Sprint(x.ready.Rlimits))
+	}
+	if err := x.boundProcesses(pid); err != nil {
+		return &Error{Op: "bound the number of processes", Err: err, Hint: layerHint("cgroup.pids")}
 	}
 	// Of the hook nothing can be seen yet; its start record is looked for at
 	// the end.
@@ -134,6 +138,39 @@ func (x *execution) cpuUsed() (time.Duration, error) {
 	return posture.TreeCPU("/proc", x.jail.PID)
 }
 
+// memoryUsed is what the tree holds, for a run without a cgroup. The quick sum
+// counts what a fork shares twice, so what it finds too much is looked at again.
+func (x *execution) memoryUsed() (int64, error) {
+	limit := int64(x.spec.Profile.Limits.Memory)
+	used, err := posture.TreeMemory("/proc", x.jail.PID)
+	if err == nil && used > limit {
+		if share, err := posture.TreeShare("/proc", x.jail.PID); err == nil {
+			used = share
+		}
+	}
+	if err == nil && used > x.memoryPeak.Load() {
+		x.memoryPeak.Store(used)
+	}
+	return used, err
+}
+
+// boundProcesses sets RLIMIT_NPROC on Python where no cgroup bounds its
+// processes. In a user namespace the kernel counts the tasks of the namespace
+// (user_namespaces(7), since Linux 5.14), the init stage's own among them; that
+// one keeps its limit, or a thread bomb would keep it from reaping.
+func (x *execution) boundProcesses(pid int) error {
+	limit := x.spec.Profile.Limits.PIDs
+	if limit == 0 || x.layers.seen["cgroup.pids"].State == report.LayerActive {
+		return nil
+	}
+	own, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", x.jail.PID))
+	if err != nil {
+		return err
+	}
+	n := uint64(limit) + uint64(len(own))
+	return unix.Prlimit(pid, unix.RLIMIT_NPROC, &unix.Rlimit{Cur: n, Max: n}, nil)
+}
+
 // user and system prefer the group's account, which knows the whole tree, to
 // that of wait4(2), which knows what was reaped.
 func (x *execution) user(end *ending) time.Duration {
@@ -163,6 +200,9 @@ func (x *execution) evidence(end *ending) report.Evidence {
 		PIDsLimit: l.PIDs, PIDsRefused: end.events.PIDsMax,
 		OutputLimit: int64(l.Output), OutputBytes: max(x.out.result().Bytes, x.err.result().Bytes),
 		Uncaught: end.sup.Hook.Uncaught, UncaughtType: end.sup.Hook.UncaughtType, UncaughtMessage: end.sup.Hook.UncaughtMessage,
+	}
+	if e.MemoryPeak == 0 {
+		e.MemoryPeak = x.memoryPeak.Load()
 	}
 	if end.cause == causeInterrupted {
 		var by Interrupt
@@ -209,7 +249,7 @@ func (x *execution) limits(end *ending, e report.Evidence) []report.Limit {
 	}
 	add(l.Wall > 0, "wall_time", l.Wall.Seconds(), e.Wall.Seconds(), "seconds", "supervisor", verdict == report.WallTimeLimit)
 	add(l.CPUTime > 0, "cpu_time", l.CPUTime.Seconds(), e.CPU.Seconds(), "seconds", "supervisor", verdict == report.CPUTimeLimit)
-	add(l.Memory > 0, "memory", float64(l.Memory), float64(e.MemoryPeak), "bytes", x.enforcer("cgroup.memory"), e.OOMKills > 0)
+	add(l.Memory > 0, "memory", float64(l.Memory), float64(e.MemoryPeak), "bytes", x.enforcer("cgroup.memory"), verdict == report.MemoryLimit || e.OOMKills > 0)
 	add(l.CPUPercent > 0, "cpu_percent", float64(l.CPUPercent), percent(e), "percent", x.enforcer("cgroup.cpu"), end.usage.Throttled > 0)
 	add(l.PIDs > 0, "processes", float64(l.PIDs), float64(end.usage.PIDsPeak), "processes", x.enforcer("cgroup.pids"), e.PIDsRefused > 0)
 	add(l.Output > 0, "output", float64(l.Output), float64(e.OutputBytes), "bytes", "supervisor", e.OutputBytes > int64(l.Output))
@@ -220,8 +260,13 @@ func (x *execution) limits(end *ending, e report.Evidence) []report.Limit {
 
 // enforcer names what holds a limit, "none" where nothing does.
 func (x *execution) enforcer(layer string) string {
-	if x.layers.seen[layer].State == report.LayerActive {
+	switch {
+	case x.layers.seen[layer].State == report.LayerActive:
 		return "cgroup"
+	case layer == "cgroup.memory":
+		return "supervisor"
+	case layer == "cgroup.pids":
+		return "rlimit"
 	}
 	return "none"
 }
@@ -292,7 +337,7 @@ func kernel() string {
 func (x *execution) kill(c cause) {
 	x.cpuAtKill, _ = x.cpuUsed() // afterwards nobody could tell
 	x.jail.Kill()
-	op := map[cause]string{causeWall: "wall_time", causeCPU: "cpu_time", causeOutput: "output", causeInterrupted: "interrupt", causeSupervisor: "supervisor"}[c]
+	op := map[cause]string{causeWall: "wall_time", causeCPU: "cpu_time", causeMemory: "memory", causeOutput: "output", causeInterrupted: "interrupt", causeSupervisor: "supervisor"}[c]
 	x.recorder.Record(event.Event{
 		Time: time.Since(x.start), Layer: event.Supervisor, Category: event.Resource, Op: op, Target: op, Verdict: event.Killed,
 	})

@@ -8,6 +8,7 @@ import (
 	"os"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -63,6 +64,7 @@ type execution struct {
 	served      chan error
 	observed    chan struct{} // closed when Python was observed, its execve waiting
 	execAt      time.Time     // and let through then
+	memoryPeak  atomic.Int64  // the most that the watch over memory saw
 	cpuAtKill   time.Duration // what the tree had used when sbx ended it, where no group counts
 	interrupted func() error  // why the caller's context ended
 	clocks      sync.WaitGroup
@@ -349,6 +351,9 @@ func (x *execution) startClocks(ctx context.Context) {
 	}
 	if limits.CPUTime > 0 {
 		x.clocks.Go(func() { watchCPU(ctx, limits.CPUTime, x.cpuUsed, x.ender) })
+	}
+	if limits.Memory > 0 && x.layers.seen["cgroup.memory"].State != report.LayerActive {
+		x.clocks.Go(func() { watchMemory(ctx, int64(limits.Memory), x.memoryUsed, x.ender) })
 	}
 	x.clocks.Go(func() {
 		timer := time.NewTimer(wardenDelay)

@@ -1,0 +1,153 @@
+package posture
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// tick is the unit of times in /proc/PID/stat: USER_HZ, which is 100 on every
+// architecture that Linux gives user space (times(2)).
+const tick = 10 * time.Millisecond
+
+// maxTree bounds how many processes of a tree are looked at.
+const maxTree = 10_000
+
+// walk calls look with the /proc directory of a process and of each of its living
+// descendants. It goes on where one has ended meanwhile, but for the first.
+func walk(procRoot string, pid int, look func(dir string) error) error {
+	todo := []int{pid}
+	for n := 0; n < len(todo) && n < maxTree; n++ {
+		dir := filepath.Join(procRoot, strconv.Itoa(todo[n]))
+		if err := look(dir); err != nil {
+			if n > 0 && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH)) {
+				continue
+			}
+			return fmt.Errorf("observe process: %w", err)
+		}
+		tasks, _ := filepath.Glob(filepath.Join(dir, "task", "*", "children"))
+		for _, file := range tasks {
+			data, err := os.ReadFile(file)
+			if err != nil {
+				continue // the thread has ended
+			}
+			for f := range strings.FieldsSeq(string(data)) {
+				if child, err := strconv.Atoi(f); err == nil {
+					todo = append(todo, child)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// TreeCPU adds up the processor time of a process, its living descendants, and
+// the children that each of them has reaped. Where a cgroup keeps the account,
+// ask that: what a process used that nobody reaped and that is gone is missing
+// here.
+func TreeCPU(procRoot string, pid int) (time.Duration, error) {
+	var total time.Duration
+	err := walk(procRoot, pid, func(dir string) error {
+		data, err := os.ReadFile(filepath.Join(dir, "stat"))
+		if err != nil {
+			return err
+		}
+		used, err := parseCPU(string(data))
+		total += used
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	return total, nil
+}
+
+// TreeMemory adds up the memory that a process and its living descendants have
+// to themselves. Pages that two of them share after a fork count for both: it is
+// an upper bound, and quick to read. [TreeShare] is exact, and slow.
+func TreeMemory(procRoot string, pid int) (int64, error) {
+	return treeBytes(procRoot, pid, "statm", parseStatm)
+}
+
+// TreeShare adds up the proportional share of memory of each process of a tree
+// (Pss of proc_pid_smaps(5)): a page that n processes share counts once in all.
+func TreeShare(procRoot string, pid int) (int64, error) {
+	return treeBytes(procRoot, pid, "smaps_rollup", parseRollup)
+}
+
+func treeBytes(procRoot string, pid int, file string, parse func(string) (int64, error)) (int64, error) {
+	var total int64
+	err := walk(procRoot, pid, func(dir string) error {
+		data, err := os.ReadFile(filepath.Join(dir, file))
+		if err != nil {
+			return err
+		}
+		used, err := parse(string(data))
+		total += used
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	return total, nil
+}
+
+// parseStatm reads resident less shared pages (proc_pid_statm(5)).
+func parseStatm(data string) (int64, error) {
+	f := strings.Fields(data)
+	if len(f) < 3 {
+		return 0, errStat
+	}
+	resident, err := strconv.ParseInt(f[1], 10, 64)
+	shared, err2 := strconv.ParseInt(f[2], 10, 64)
+	if err != nil || err2 != nil || shared < 0 || resident > 1<<40 {
+		return 0, fmt.Errorf("statm %q: %w", data, errStat)
+	}
+	return max(0, resident-shared) * int64(os.Getpagesize()), nil
+}
+
+// parseRollup reads the anonymous part of the proportional share. A process that
+// has no memory any more has an empty file.
+func parseRollup(data string) (int64, error) {
+	for line := range strings.Lines(data) {
+		rest, ok := strings.CutPrefix(line, "Pss_Anon:")
+		if !ok {
+			continue
+		}
+		kib, err := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(rest), "kB")), 10, 64)
+		if err != nil || kib < 0 || kib > 1<<40 {
+			return 0, fmt.Errorf("smaps_rollup %q: %w", line, errStat)
+		}
+		return kib << 10, nil
+	}
+	return 0, nil
+}
+
+var errStat = errors.New("stat of the process is not understood")
+
+// parseCPU adds utime, stime, cutime and cstime, fields 14 to 17 of
+// /proc/PID/stat (proc_pid_stat(5)). The name in field 2 is the program's to
+// choose; it ends at the last parenthesis.
+func parseCPU(stat string) (time.Duration, error) {
+	const first, count, after = 14, 4, 3 // after: the number of the field behind the name
+	f := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
+	if len(f) < first-after+count {
+		return 0, errStat
+	}
+	var ticks uint64
+	for _, text := range f[first-after : first-after+count] {
+		n, err := strconv.ParseInt(text, 10, 64)
+		if err != nil || n < 0 || n > 1<<40 {
+			return 0, fmt.Errorf("%q: %w", text, errStat)
+		}
+		ticks += uint64(n)
+	}
+	return time.Duration(ticks) * tick, nil
+}
