@@ -1,3 +1,9 @@
+// The runtime is not to read the cgroup's processor share at every start, of
+// which a run has two, nor to look again later: sbx sets GOMAXPROCS itself.
+//
+//go:debug containermaxprocs=0
+//go:debug updatemaxprocs=0
+
 // Command sbx runs untrusted Python in a jail that the kernel enforces, and
 // says everything that it did.
 //

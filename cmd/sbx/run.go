@@ -147,8 +147,10 @@ func (c *command) publish(r *report.Report, file *reportFile, format string) err
 func interruptible(parent context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(parent)
 	received := make(chan os.Signal, 1)
-	signal.Notify(received, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT)
 	go func() {
+		// In here, because the first call starts a thread. A signal that comes
+		// before it ends sbx, and with it all that was started so far.
+		signal.Notify(received, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT)
 		select {
 		case s := <-received:
 			if n, ok := s.(unix.Signal); ok {

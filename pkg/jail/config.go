@@ -2,8 +2,9 @@ package jail
 
 import "golang.org/x/sys/unix"
 
-// Descriptors of the init stage, by number. Lists of further ones follow
-// fdFixed: the cgroup `tasks` files, then the host's mount trees.
+// Descriptors of the init stage, by number. What is above fdFixed when it starts
+// is a leak of the caller's and is closed; the cgroup `tasks` files and the host's
+// mount trees come with the Config.
 const (
 	fdControl = 3
 	fdEvents  = 4 // write end of the hook's pipe

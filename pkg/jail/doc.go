@@ -7,7 +7,8 @@
 // environment. It then goes this way, and stops with a [SetupError] at the first
 // step that the kernel refuses:
 //
-//  1. not dumpable; the configuration is read, every other descriptor closed;
+//  1. not dumpable; every descriptor that nobody meant for it closed; the
+//     configuration read;
 //  2. mounts made private; a tmpfs for the new root, with links, mounts, files;
 //  3. pivot_root(2) into it, the old root detached;
 //  4. host name, and the loopback interface where the profile has one;

@@ -12,7 +12,8 @@ import (
 
 // Spawn is what the host hands to a jail when it starts one.
 type Spawn struct {
-	IDs IDs
+	IDs        IDs
+	Namespaces uintptr // CLONE_NEW* flags, see [Namespaces]
 	// Stdin, Stdout and Stderr are pipes of sbx's own; Events is the write end
 	// of the hook's pipe, nil without a hook.
 	Stdin, Stdout, Stderr, Events *os.File
@@ -22,8 +23,9 @@ type Spawn struct {
 
 // Jail is a running init stage, as the host sees it.
 type Jail struct {
-	PID  int
-	conn *conn
+	PID   int
+	conn  *conn
+	tasks []*os.File
 }
 
 // initCaps are what init needs inside the user namespace, and loses before
@@ -36,57 +38,54 @@ var initCaps = []uintptr{
 	unix.CAP_DAC_OVERRIDE, // mount points in directories of the jail
 }
 
-// Start clones the init stage and gives it its configuration. The calling
-// goroutine must be locked to its thread for as long as the jail lives: the
-// parent-death signal follows the thread (prctl(2), PR_SET_PDEATHSIG).
-func Start(b *Blueprint, s Spawn) (*Jail, error) {
-	trees, err := openTrees(b)
-	if err != nil {
-		return nil, err
-	}
-	defer closeAll(trees)
+// Start clones the init stage, which waits for what [Jail.Build] tells it: a plan
+// can be made while it comes up. The calling goroutine must be locked to its
+// thread for as long as the jail lives: the parent-death signal follows the
+// thread (prctl(2), PR_SET_PDEATHSIG).
+func Start(s Spawn) (*Jail, error) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("socketpair: %w", err)
 	}
-	b.Config.CgroupTasks = len(s.CgroupTasks)
-
 	files := []uintptr{s.Stdin.Fd(), s.Stdout.Fd(), s.Stderr.Fd(), uintptr(pair[1])}
 	if s.Events != nil {
 		files = append(files, s.Events.Fd())
 	} else {
 		files = append(files, s.Stdin.Fd()) // keeps the numbers; closed by init
 	}
-	for _, f := range s.CgroupTasks {
-		files = append(files, f.Fd())
-	}
-	for _, fd := range trees {
-		files = append(files, uintptr(fd))
-	}
 	pid, err := syscall.ForkExec("/proc/self/exe", []string{InitName}, &syscall.ProcAttr{
 		// An empty environment: what is in here can be read from /proc/1/environ.
-		Env: []string{}, Dir: "/", Files: files, Sys: b.sysProcAttr(s),
+		Env: []string{}, Dir: "/", Files: files, Sys: s.sysProcAttr(),
 	})
 	unix.Close(pair[1])
 	if err != nil {
 		unix.Close(pair[0])
 		return nil, &SetupError{Op: "clone", Path: "the jail's namespaces", Errno: errnoOf(err), Text: err.Error()}
 	}
-	j := &Jail{PID: pid, conn: &conn{fd: pair[0]}}
-	if err := j.configure(b); err != nil {
+	return &Jail{PID: pid, conn: &conn{fd: pair[0]}, tasks: s.CgroupTasks}, nil
+}
+
+// Build tells the init stage what to build.
+func (j *Jail) Build(b *Blueprint) error {
+	trees, err := openTrees(b)
+	if err != nil {
+		return err
+	}
+	defer closeAll(trees)
+	err = j.configure(b, trees)
+	if err != nil {
 		// The stage may have died of something that it could still tell.
 		if _, _, told := j.await(kindReady); errors.As(told, new(*SetupError)) {
 			err = told
 		}
-		return j, err
 	}
-	return j, nil
+	return err
 }
 
-func (b *Blueprint) sysProcAttr(s Spawn) *syscall.SysProcAttr {
+func (s Spawn) sysProcAttr() *syscall.SysProcAttr {
 	root := os.Geteuid() == 0 && s.IDs.UID != os.Geteuid()
 	attr := &syscall.SysProcAttr{
-		Cloneflags:                 b.Clone,
+		Cloneflags:                 s.Namespaces,
 		UidMappings:                []syscall.SysProcIDMap{{ContainerID: UID, HostID: s.IDs.UID, Size: 1}},
 		GidMappings:                []syscall.SysProcIDMap{{ContainerID: GID, HostID: s.IDs.GID, Size: 1}},
 		GidMappingsEnableSetgroups: root,
@@ -103,9 +102,14 @@ func (b *Blueprint) sysProcAttr(s Spawn) *syscall.SysProcAttr {
 	return attr
 }
 
-// configure sends the Config and the bytes of its files.
-func (j *Jail) configure(b *Blueprint) error {
-	if err := j.conn.send(&b.Config); err != nil {
+// configure sends the Config with its descriptors, and the bytes of its files.
+func (j *Jail) configure(b *Blueprint, trees []int) error {
+	var fds []int
+	for _, f := range j.tasks {
+		fds = append(fds, int(f.Fd()))
+	}
+	b.Config.CgroupTasks, b.Config.MountTrees = len(j.tasks), len(trees)
+	if err := j.conn.send(&b.Config, append(fds, trees...)...); err != nil {
 		return err
 	}
 	for _, src := range b.Sources {
@@ -256,7 +260,7 @@ func openTrees(b *Blueprint) ([]int, error) {
 		}
 		mounts = append(mounts, m)
 	}
-	b.Config.Mounts, b.Config.MountTrees = mounts, len(fds)
+	b.Config.Mounts = mounts
 	return fds, nil
 }
 

@@ -67,15 +67,18 @@ func runInit(control *conn) (*Exit, error) {
 		return nil, err
 	}
 
-	var cfg Config
-	if _, err := control.receive(&cfg); err != nil {
-		return nil, failure("receive configuration", "", err)
-	}
-	if err := closeFrom(fdFixed + cfg.CgroupTasks + cfg.MountTrees); err != nil {
+	if err := closeFrom(fdFixed); err != nil {
 		return nil, err
 	}
-	tasks := fdRange(fdFixed, cfg.CgroupTasks)
-	trees := fdRange(fdFixed+cfg.CgroupTasks, cfg.MountTrees)
+	var cfg Config
+	fds, err := control.receiveAll(&cfg, maxRights)
+	if err == nil && (cfg.CgroupTasks < 0 || cfg.MountTrees < 0 || len(fds) != cfg.CgroupTasks+cfg.MountTrees) {
+		err = errFrame
+	}
+	if err != nil {
+		return nil, failure("receive configuration", "", err)
+	}
+	tasks, trees := fds[:cfg.CgroupTasks], fds[cfg.CgroupTasks:]
 
 	var seen Ready
 	if err := buildRoot(&cfg, trees, control, &seen); err != nil {
@@ -239,15 +242,6 @@ func closeFrom(first int) error {
 		}
 	}
 	return nil
-}
-
-func fdRange(first, n int) []int {
-	fds := make([]int, n)
-	for i := range fds {
-		fds[i] = first + i
-		unix.CloseOnExec(first + i)
-	}
-	return fds
 }
 
 // writeFiles makes the directories and files whose bytes follow the Config.

@@ -151,7 +151,11 @@ func enter(r Request, s seams) (in inside, err error) {
 	if s.plan != nil {
 		s.plan(b, &spawn)
 	}
-	j, err := Start(b, spawn)
+	spawn.Namespaces = Namespaces(r.Profile)
+	j, err := Start(spawn)
+	if err == nil {
+		err = j.Build(b)
+	}
 	for _, f := range []*os.File{spawn.Stdin, spawn.Stdout, spawn.Stderr, spawn.Events} {
 		if f != nil {
 			f.Close()

@@ -74,10 +74,19 @@ type Source struct {
 type Blueprint struct {
 	Config    Config
 	Sources   []Source // in the order of Config.Files
-	Clone     uintptr  // CLONE_NEW* flags of the init stage
 	Writable  []string // mounts that the script may write to
 	Landlock  bool     // a rule set is asked for
 	EventPipe bool
+}
+
+// Namespaces are the CLONE_NEW* flags of the init stage of a run under this
+// profile. The cgroup namespace is unshared later, when the run is in its group.
+func Namespaces(p profile.Profile) uintptr {
+	flags := uintptr(unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS)
+	if p.Network != profile.NetworkHost {
+		flags |= unix.CLONE_NEWNET
+	}
+	return flags
 }
 
 // Plan turns a request into a blueprint. It is pure.
@@ -86,14 +95,7 @@ func Plan(r Request) (*Blueprint, error) {
 	if err := checkRequest(r); err != nil {
 		return nil, err
 	}
-	b := &Blueprint{
-		Clone: unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWPID |
-			unix.CLONE_NEWIPC | unix.CLONE_NEWUTS,
-		EventPipe: p.Python.Hooks != profile.HooksOff,
-	}
-	if p.Network != profile.NetworkHost {
-		b.Clone |= unix.CLONE_NEWNET
-	}
+	b := &Blueprint{EventPipe: p.Python.Hooks != profile.HooksOff}
 	cfg := &b.Config
 	cfg.Hostname = "sbx"
 	cfg.Loopback = p.Network == profile.NetworkLoopback

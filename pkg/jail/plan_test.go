@@ -460,8 +460,8 @@ func TestEveryPlanStartsPythonIsolated(t *testing.T) {
 		if r.Profile.Network == profile.NetworkHost {
 			want = inside
 		}
-		if b.Clone != want {
-			t.Errorf("namespaces %#x, want %#x", b.Clone, want)
+		if got := Namespaces(r.Profile); got != want {
+			t.Errorf("namespaces %#x, want %#x", got, want)
 		}
 		if len(b.Sources) != len(cfg.Files) {
 			t.Fatalf("%d sources for %d files", len(b.Sources), len(cfg.Files))
@@ -512,8 +512,8 @@ func TestPlanNamespacesAndLoopback(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if b.Config.Loopback != tc.loopback || b.Config.Landlock.DenyTCP != tc.denyTCP || (b.Clone&unix.CLONE_NEWNET != 0) != tc.own {
-				t.Errorf("loopback %t, TCP denied %t, namespaces %#x", b.Config.Loopback, b.Config.Landlock.DenyTCP, b.Clone)
+			if b.Config.Loopback != tc.loopback || b.Config.Landlock.DenyTCP != tc.denyTCP || (Namespaces(r.Profile)&unix.CLONE_NEWNET != 0) != tc.own {
+				t.Errorf("loopback %t, TCP denied %t, namespaces %#x", b.Config.Loopback, b.Config.Landlock.DenyTCP, Namespaces(r.Profile))
 			}
 			if got := content(t, b, "/etc/nsswitch.conf"); !strings.Contains(got, tc.hosts) {
 				t.Errorf("nsswitch.conf is %q", got)
@@ -714,12 +714,8 @@ func TestSysProcAttr(t *testing.T) {
 		{"as somebody else", IDs{me + 1, os.Getegid() + 1}, me == 0},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			b, err := Plan(Request{Profile: shipped(t, "strict"), Interp: distribution()})
-			if err != nil {
-				t.Fatal(err)
-			}
-			a := b.sysProcAttr(Spawn{IDs: tc.ids})
-			if a.Cloneflags != b.Clone || !a.Setsid || a.Pdeathsig != unix.SIGKILL || a.UseCgroupFD {
+			a := Spawn{IDs: tc.ids, Namespaces: Namespaces(shipped(t, "strict"))}.sysProcAttr()
+			if a.Cloneflags != Namespaces(shipped(t, "strict")) || !a.Setsid || a.Pdeathsig != unix.SIGKILL || a.UseCgroupFD {
 				t.Errorf("got %+v", a)
 			}
 			if len(a.UidMappings) != 1 || a.UidMappings[0].ContainerID != UID || a.UidMappings[0].HostID != tc.ids.UID || a.UidMappings[0].Size != 1 ||

@@ -46,10 +46,8 @@ func buildRoot(cfg *Config, trees []int, content io.Reader, seen *Ready) error {
 		return err
 	}
 	for _, l := range cfg.Symlinks {
-		if err := makeParents(anchor + l.Path); err != nil {
-			return err
-		}
-		if err := unix.Symlink(l.Target, anchor+l.Path); err != nil && !errors.Is(err, unix.EEXIST) {
+		err := withParents(anchor+l.Path, func() error { return unix.Symlink(l.Target, anchor+l.Path) })
+		if err != nil && !errors.Is(err, unix.EEXIST) {
 			return failure("symlink", l.Path, err)
 		}
 	}
@@ -216,36 +214,50 @@ func sealRoot() error {
 	return nil
 }
 
-// makeTarget makes what a mount is put on.
+// makeTarget makes what a mount is put on. Beneath a mount made before, the host's
+// own file or directory is there already.
 func makeTarget(target string, dir bool) error {
-	if err := makeParents(target); err != nil {
-		return err
-	}
 	if dir {
-		if err := unix.Mkdir(target, 0o755); err != nil && !errors.Is(err, unix.EEXIST) {
+		err := withParents(target, func() error { return unix.Mkdir(target, 0o755) })
+		if err != nil && !errors.Is(err, unix.EEXIST) {
 			return failure("mkdir", target, err)
 		}
 		return nil
 	}
-	// Beneath a mount made before, the host's own file is there: it is not
-	// opened, for it may be a program that runs (ETXTBSY).
-	var stat unix.Stat_t
-	if err := unix.Lstat(target, &stat); err == nil && stat.Mode&unix.S_IFMT != unix.S_IFLNK {
-		return nil
+	err := withParents(target, func() error {
+		fd, err := unix.Open(target, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o444)
+		if err == nil {
+			unix.Close(fd)
+		}
+		return err
+	})
+	if errors.Is(err, unix.EEXIST) {
+		var stat unix.Stat_t
+		if err := unix.Lstat(target, &stat); err == nil && stat.Mode&unix.S_IFMT != unix.S_IFLNK {
+			return nil
+		}
 	}
-	fd, err := unix.Open(target, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o444)
 	if err != nil {
 		return failure("create", target, err)
 	}
-	unix.Close(fd)
 	return nil
+}
+
+// withParents makes something, and the directories above it if that is what is
+// missing: in most cases they are there.
+func withParents(target string, make func() error) error {
+	err := make()
+	if !errors.Is(err, unix.ENOENT) {
+		return err
+	}
+	if err := makeParents(target); err != nil {
+		return err
+	}
+	return make()
 }
 
 func makeParents(target string) error {
 	dir := path.Dir(target)
-	if unix.Access(dir, unix.F_OK) == nil {
-		return nil
-	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return failure("mkdir", dir, err)
 	}

@@ -157,7 +157,10 @@ func (c *conn) Read(p []byte) (int, error) {
 	}
 }
 
-// send writes one frame, with at most one descriptor.
+// maxRights is how many descriptors one message can carry, SCM_MAX_FD of unix(7).
+const maxRights = 253
+
+// send writes one frame, with the descriptors that belong to it.
 func (c *conn) send(v any, fds ...int) error {
 	body, err := json.Marshal(v)
 	if err != nil {
@@ -168,6 +171,9 @@ func (c *conn) send(v any, fds ...int) error {
 	}
 	frame := binary.LittleEndian.AppendUint32(make([]byte, 0, 4+len(body)), uint32(len(body)))
 	frame = append(frame, body...)
+	if len(fds) > maxRights {
+		return fmt.Errorf("encode %T: %d descriptors, the kernel takes %d: %w", v, len(fds), maxRights, errFrame)
+	}
 	if len(fds) > 0 {
 		rights := unix.UnixRights(fds...)
 		if err := unix.Sendmsg(c.fd, frame[:1], rights, nil, unix.MSG_NOSIGNAL); err != nil {
@@ -182,45 +188,57 @@ func (c *conn) send(v any, fds ...int) error {
 }
 
 // receive reads one frame into v and returns the descriptor that came with it,
-// or -1. A connection that was closed between frames is io.EOF.
+// or -1.
 func (c *conn) receive(v any) (fd int, err error) {
-	fd = -1
+	fds, err := c.receiveAll(v, 1)
+	if err != nil || len(fds) == 0 {
+		return -1, err
+	}
+	return fds[0], nil
+}
+
+// receiveAll reads one frame into v and returns the descriptors that came with
+// it, most at most. A connection that was closed between frames is io.EOF.
+func (c *conn) receiveAll(v any, most int) (fds []int, err error) {
 	defer func() {
-		if err != nil && fd >= 0 {
-			unix.Close(fd)
-			fd = -1
+		if err != nil {
+			closeAll(fds)
+			fds = nil
 		}
 	}()
 	var head [4]byte
-	oob := make([]byte, unix.CmsgSpace(4))
-	n, oobn := 0, 0
+	oob := make([]byte, unix.CmsgSpace(4*most))
+	n, oobn, flags := 0, 0, 0
 	for {
-		n, oobn, _, _, err = unix.Recvmsg(c.fd, head[:], oob, unix.MSG_CMSG_CLOEXEC)
+		n, oobn, flags, _, err = unix.Recvmsg(c.fd, head[:], oob, unix.MSG_CMSG_CLOEXEC)
 		if !errors.Is(err, unix.EINTR) {
 			break
 		}
 	}
 	if err != nil {
-		return fd, err
+		return nil, err
 	}
 	if n == 0 {
-		return fd, io.EOF
+		return nil, io.EOF
 	}
-	if fd, err = oneRight(oob[:oobn]); err != nil {
-		return fd, err
+	if fds, err = rights(oob[:oobn]); err != nil {
+		return fds, err
+	}
+	if len(fds) > most || flags&unix.MSG_CTRUNC != 0 {
+		return fds, fmt.Errorf("more than %d descriptors: %w", most, errFrame)
 	}
 	if _, err := io.ReadFull(c, head[n:]); err != nil {
-		return fd, noEOF(err)
+		return fds, noEOF(err)
 	}
 	size := binary.LittleEndian.Uint32(head[:])
 	if size > maxFrame {
-		return fd, fmt.Errorf("frame of %d bytes: %w", size, errFrame)
+		return fds, fmt.Errorf("frame of %d bytes: %w", size, errFrame)
 	}
 	body := make([]byte, size)
 	if _, err := io.ReadFull(c, body); err != nil {
-		return fd, noEOF(err)
+		return fds, noEOF(err)
 	}
-	return fd, decodeStrict(body, v)
+	return fds, decodeStrict(body, v)
 }
 
 // noEOF turns an end of file inside a frame into an error of its own: io.EOF
@@ -232,24 +250,21 @@ func noEOF(err error) error {
 	return err
 }
 
-// oneRight takes the single descriptor out of a control message.
-func oneRight(oob []byte) (int, error) {
+// rights takes the descriptors out of a control message.
+func rights(oob []byte) ([]int, error) {
 	if len(oob) == 0 {
-		return -1, nil
+		return nil, nil
 	}
 	msgs, err := unix.ParseSocketControlMessage(oob)
 	// ParseUnixRights trusts the length to be that of whole descriptors.
 	if err != nil || len(msgs) != 1 || len(msgs[0].Data)%4 != 0 {
-		return -1, fmt.Errorf("control message: %w", errFrame)
+		return nil, fmt.Errorf("control message: %w", errFrame)
 	}
 	fds, err := unix.ParseUnixRights(&msgs[0])
-	if err != nil || len(fds) != 1 {
-		for _, fd := range fds {
-			unix.Close(fd)
-		}
-		return -1, fmt.Errorf("descriptors in a control message: %w", errFrame)
+	if err != nil {
+		return fds, fmt.Errorf("descriptors in a control message: %w", errFrame)
 	}
-	return fds[0], nil
+	return fds, nil
 }
 
 // decodeStrict decodes one JSON value and nothing else.

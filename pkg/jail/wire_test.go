@@ -329,9 +329,64 @@ func FuzzControlMessage(f *testing.F) {
 				t.Skip("names a descriptor of this process")
 			}
 		}
-		fd, err := oneRight(oob)
-		if err != nil && fd != -1 {
-			t.Errorf("oneRight(%x) = %d, %v", oob, fd, err)
+		if fds, err := rights(oob); len(fds) > len(oob)/4 {
+			t.Errorf("rights(%x) = %d, %v", oob, fds, err)
 		}
 	})
+}
+
+// TestManyDescriptorsTravelTogether, up to what one message can carry, and each
+// arrives as itself.
+func TestManyDescriptorsTravelTogether(t *testing.T) {
+	host, stage := newPair(t)
+	var p [2]int
+	if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(p[0])
+	defer unix.Close(p[1])
+	many := make([]int, maxRights)
+	for i := range many {
+		many[i] = p[i%2]
+	}
+	if err := host.send(message{Kind: kindGo}, many...); err != nil {
+		t.Fatal(err)
+	}
+	var m message
+	got, err := stage.receiveAll(&m, maxRights)
+	if err != nil || len(got) != len(many) {
+		t.Fatalf("%d descriptors, %v; want %d", len(got), err, len(many))
+	}
+	for i, fd := range got {
+		var want, have unix.Stat_t
+		if err := errors.Join(unix.Fstat(many[i], &want), unix.Fstat(fd, &have)); err != nil || want.Ino != have.Ino {
+			t.Errorf("descriptor %d is another file (%v)", i, err)
+		}
+	}
+	closeAll(got)
+	if err := host.send(message{Kind: kindGo}, append(many, p[0])...); !errors.Is(err, errFrame) {
+		t.Errorf("one too many: %v", err)
+	}
+}
+
+// TestMoreDescriptorsThanAskedFor are closed, and an error.
+func TestMoreDescriptorsThanAskedFor(t *testing.T) {
+	host, stage := newPair(t)
+	var p [2]int
+	if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(p[0])
+	if err := stage.send(message{Kind: kindReady, Ready: &Ready{}}, p[1], p[1]); err != nil {
+		t.Fatal(err)
+	}
+	unix.Close(p[1])
+	var m message
+	if fd, err := host.receive(&m); err == nil || fd != -1 {
+		t.Errorf("descriptor %d, %v; want an error", fd, err)
+	}
+	// The reader sees the end only when every copy is closed.
+	if n, err := unix.Read(p[0], make([]byte, 1)); n != 0 || err != nil {
+		t.Errorf("a copy is still open: %d, %v", n, err)
+	}
 }

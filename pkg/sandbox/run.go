@@ -195,8 +195,12 @@ func (x *execution) makeGroup() error {
 	return nil
 }
 
-// enter plans the jail, starts its init stage and waits until it stands.
+// enter starts the init stage, plans the jail while that comes up, and waits
+// until it stands.
 func (x *execution) enter() error {
+	if err := x.spawn(); err != nil {
+		return err
+	}
 	program, err := seccomp.CompileCached(x.policy, x.spec.CacheDir)
 	if err != nil {
 		return &Error{Op: "compile filter", Err: err, Hint: layerHint("seccomp")}
@@ -213,25 +217,11 @@ func (x *execution) enter() error {
 	if err != nil {
 		return &Error{Op: "plan jail", Err: err, Hint: planHint(err)}
 	}
-	if x.ids, err = jail.HostIDs(); err != nil {
-		return &Error{Op: "choose ids", Err: err, Hint: "mount /proc"}
-	}
-	if x.pipes, err = openPipes(blueprint.EventPipe); err != nil {
-		return err
-	}
 	x.phase("plan")
-
-	p := x.pipes
-	x.jail, err = jail.Start(blueprint, jail.Spawn{
-		IDs: x.ids, Stdin: p.stdin, Stdout: p.stdout, Stderr: p.stderr, Events: p.events,
-		CgroupDir: x.group.V2Dir(), CgroupTasks: x.group.Tasks(),
-	})
-	p.closeJail()
-	if err != nil {
+	if err := x.jail.Build(blueprint); err != nil {
 		return jailError(err)
 	}
 	x.program.Close()
-	x.phase("clone")
 	x.ender = &ender{kill: x.kill}
 	ready, listener, err := x.jail.Ready()
 	if err != nil {
@@ -241,9 +231,32 @@ func (x *execution) enter() error {
 	x.phase("jail")
 	x.supervisor = supervisor.New(supervisor.Options{
 		Listener: listener, Policy: x.policy, Recorder: x.recorder, Start: x.start,
-		Writable: blueprint.Writable, Hook: p.fromHook, OnExec: x.observe, Trace: x.spec.Profile.Trace,
+		Writable: blueprint.Writable, Hook: x.pipes.fromHook, OnExec: x.observe, Trace: x.spec.Profile.Trace,
 	})
 	return x.judge()
+}
+
+// spawn clones the init stage into its namespaces, with the script's streams.
+func (x *execution) spawn() error {
+	var err error
+	if x.ids, err = jail.HostIDs(); err != nil {
+		return &Error{Op: "choose ids", Err: err, Hint: "mount /proc"}
+	}
+	if x.pipes, err = openPipes(x.spec.Profile.Python.Hooks != profile.HooksOff); err != nil {
+		return err
+	}
+	p := x.pipes
+	x.jail, err = jail.Start(jail.Spawn{
+		IDs: x.ids, Namespaces: jail.Namespaces(x.spec.Profile),
+		Stdin: p.stdin, Stdout: p.stdout, Stderr: p.stderr, Events: p.events,
+		CgroupDir: x.group.V2Dir(), CgroupTasks: x.group.Tasks(),
+	})
+	p.closeJail()
+	if err != nil {
+		return jailError(err)
+	}
+	x.phase("clone")
+	return nil
 }
 
 // judge records what the init stage observed and refuses a run that lacks a
