@@ -305,7 +305,11 @@ func (x *execution) attend(ctx context.Context) (*jail.Exit, error) {
 	}
 	x.streams.Go(func() { x.out.pump(x.pipes.fromOut) })
 	x.streams.Go(func() { x.err.pump(x.pipes.fromErr) })
-	go feedStdin(x.pipes.feed, x.spec.Stdin)
+	if x.spec.Stdin == nil {
+		_ = x.pipes.feed.Close() // an input that is empty
+	} else {
+		go feedStdin(x.pipes.feed, x.spec.Stdin)
+	}
 
 	x.served = make(chan error, 1)
 	go func() {

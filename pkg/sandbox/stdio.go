@@ -1,7 +1,6 @@
 package sandbox
 
 import (
-	"errors"
 	"io"
 	"os"
 	"sync"
@@ -119,7 +118,10 @@ type pipes struct {
 
 func openPipes(hook bool) (*pipes, error) {
 	p := &pipes{}
-	pairs := []struct{ r, w **os.File }{{&p.stdin, &p.feed}, {&p.fromOut, &p.stdout}, {&p.fromErr, &p.stderr}, {&p.fromHook, &p.events}}
+	pairs := []struct {
+		r, w **os.File
+		ours int // 0: we read, 1: we write
+	}{{&p.stdin, &p.feed, 1}, {&p.fromOut, &p.stdout, 0}, {&p.fromErr, &p.stderr, 0}, {&p.fromHook, &p.events, 0}}
 	if !hook {
 		pairs = pairs[:3]
 	}
@@ -129,12 +131,17 @@ func openPipes(hook bool) (*pipes, error) {
 			p.closeAll()
 			return nil, &Error{Op: "make pipes", Err: err, Hint: "raise the limit on open files (ulimit -n)"}
 		}
+		// Our end does not block, so that the runtime waits for it without a
+		// thread, and a Close ends the wait. The script's end is as any pipe.
+		_ = unix.SetNonblock(fd[pair.ours], true)
 		*pair.r, *pair.w = os.NewFile(uintptr(fd[0]), "pipe"), os.NewFile(uintptr(fd[1]), "pipe")
 	}
 	if hook {
 		// Room for a burst of events; refused above /proc/sys/fs/pipe-max-size,
 		// and then the default has to do.
-		_, _ = unix.FcntlInt(p.fromHook.Fd(), unix.F_SETPIPE_SZ, 1<<20)
+		if raw, err := p.fromHook.SyscallConn(); err == nil {
+			_ = raw.Control(func(fd uintptr) { _, _ = unix.FcntlInt(fd, unix.F_SETPIPE_SZ, 1<<20) })
+		}
 	}
 	return p, nil
 }
@@ -155,14 +162,9 @@ func closeFiles(files ...*os.File) {
 	}
 }
 
-// feedStdin copies the caller's input to the script, or ends it at once.
+// feedStdin copies the caller's input to the script. The script may end without
+// reading everything: EPIPE is its right, and no error of the run.
 func feedStdin(to *os.File, from io.Reader) {
-	defer to.Close()
-	if from == nil {
-		return
-	}
-	// The script may end without reading everything: EPIPE is its right.
-	if _, err := io.Copy(to, from); err != nil && !errors.Is(err, unix.EPIPE) {
-		return
-	}
+	_, _ = io.Copy(to, from)
+	_ = to.Close()
 }
