@@ -254,3 +254,43 @@ done.set()
 		t.Errorf("printed %q", o.stdout)
 	}
 }
+
+// TestEveryPython that this host has: a version manager's, and the one on PATH.
+func TestEveryPython(t *testing.T) {
+	home, err := os.UserHomeDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	found, err := filepath.Glob(filepath.Join(home, ".pyenv", "versions", "3.*", "bin", "python3"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, python := range append(found, "python3") {
+		t.Run(python, func(t *testing.T) {
+			t.Parallel()
+			info, err := exec.CommandContext(t.Context(), python, "-c", "import sys; print(sys.version_info >= (3, 8))").Output()
+			if err != nil {
+				t.Fatal(err)
+			}
+			o := invoke(t, "run", "--profile", "strict", "--python", python, script(t, `
+import ctypes
+`), "x")
+			if strings.TrimSpace(string(info)) == "False" {
+				if o.status != 126 {
+					t.Errorf("status %d, want 126", o.status)
+				}
+				wantError(t, o.stderr, "sbx needs 3.8 or later", "--python")
+				return
+			}
+			o.wantVerdict(t, report.Exception, 1)
+			if !strings.Contains(o.stderr, "not allowed (sbx policy)") {
+				t.Errorf("the hook did not speak: %s", o.stderr)
+			}
+			o = runScript(t, "import json, sqlite3, threading, asyncio, ssl, zlib, lzma, bz2, decimal; print(json.dumps([1]))", "--profile", "strict", "--python", python)
+			o.wantVerdict(t, report.OK, 0)
+			if o.stdout != "[1]\n" {
+				t.Errorf("printed %q", o.stdout)
+			}
+		})
+	}
+}

@@ -19,6 +19,7 @@ const (
 	causeOutput      cause = "output"
 	causeInterrupted cause = "interrupted"
 	causeSupervisor  cause = "supervisor"
+	causeStart       cause = "start"
 )
 
 // ender ends a run once, and remembers why.

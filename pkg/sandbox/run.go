@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -35,6 +36,10 @@ const slots = 8
 // streamGrace is how long a reader may take to accept what is left of the
 // output after the run has ended.
 const streamGrace = 2 * time.Second
+
+// startLimit is how long the jail may take to stand and Python to start: half a
+// minute is an unreachable file system, not a slow one.
+const startLimit = 30 * time.Second
 
 // execution is the state of one Run: every part is a value made by the story
 // below, none is global.
@@ -67,6 +72,8 @@ type execution struct {
 	memoryPeak  atomic.Int64  // the most that the watch over memory saw
 	cpuAtKill   time.Duration // what the tree had used when sbx ended it, where no group counts
 	interrupted func() error  // why the caller's context ended
+	unwatch     func() bool   // stops waiting for the caller's interrupt
+	startTimer  *time.Timer
 	clocks      sync.WaitGroup
 	warden      *warden
 }
@@ -96,18 +103,18 @@ func Run(ctx context.Context, spec Spec) (*report.Report, error) {
 	if err := x.makeGroup(); err != nil { // 4
 		return nil, err
 	}
-	if err := x.enter(); err != nil { // 5, 6, 7
-		return nil, err
-	}
 	x.interrupted = func() error { return context.Cause(ctx) }
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	exit, err := x.attend(ctx) // 8, 9, 10
-	if err != nil {
-		return nil, err
+	if err := x.enter(ctx); err != nil { // 5, 6, 7
+		return nil, x.startError(err)
 	}
-	cause := x.ender.close() // before the context ends: that would count as an interruption
-	cancel()
+	clocks, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	exit, err := x.attend(clocks) // 8, 9, 10
+	if err != nil {
+		return nil, x.startError(err)
+	}
+	cause := x.ender.close()
+	stop()
 	x.clocks.Wait()              // they look at the jail and at its group
 	end := x.finish(exit, cause) // 11
 	return x.report(end), nil    // 12
@@ -161,6 +168,9 @@ func (x *execution) prepare() error {
 
 func interpreterError(spec string, err error) error {
 	e := &Error{Op: "find interpreter", Path: spec, Err: err, Exit: exitNotFound, Hint: "name one with --python: a path, or a version such as 3.12 (CPython 3.8 and later)"}
+	if strings.HasPrefix(err.Error(), spec) {
+		e.Path = "" // it is named already
+	}
 	if errors.Is(err, interp.ErrNotExecutable) || errors.Is(err, interp.ErrUnsupported) {
 		e.Exit = exitNotExecutable
 	}
@@ -197,10 +207,13 @@ func (x *execution) makeGroup() error {
 
 // enter starts the init stage, plans the jail while that comes up, and waits
 // until it stands.
-func (x *execution) enter() error {
+func (x *execution) enter(ctx context.Context) error {
 	if err := x.spawn(); err != nil {
 		return err
 	}
+	x.ender = &ender{kill: x.kill}
+	x.unwatch = context.AfterFunc(ctx, func() { x.ender.end(causeInterrupted) })
+	x.startTimer = time.AfterFunc(startLimit, func() { x.ender.end(causeStart) })
 	program, err := seccomp.CompileCached(x.policy, x.spec.CacheDir)
 	if err != nil {
 		return &Error{Op: "compile filter", Err: err, Hint: layerHint("seccomp")}
@@ -222,7 +235,6 @@ func (x *execution) enter() error {
 		return jailError(err)
 	}
 	x.program.Close()
-	x.ender = &ender{kill: x.kill}
 	ready, listener, err := x.jail.Ready()
 	if err != nil {
 		return jailError(err)
@@ -323,15 +335,16 @@ func (x *execution) attend(ctx context.Context) (*jail.Exit, error) {
 	}()
 
 	if err := x.jail.Go(); err != nil {
-		return nil, x.startError(jailError(err))
+		return nil, jailError(err)
 	}
 	if err := x.jail.Started(); err != nil {
-		return nil, x.startError(jailError(err))
+		return nil, jailError(err)
 	}
+	x.startTimer.Stop()
 	select {
 	case <-x.observed:
 	default:
-		return nil, x.startError(&Error{Op: "observe the jail", Err: errors.New("the interpreter started without having been seen"), Hint: "report this as a bug, with the profile"})
+		return nil, &Error{Op: "observe the jail", Err: errors.New("the interpreter started without having been seen"), Hint: "report this as a bug, with the profile"}
 	}
 	x.phase("python")
 	x.startClocks(ctx)
@@ -342,9 +355,21 @@ func (x *execution) attend(ctx context.Context) (*jail.Exit, error) {
 	return exit, nil
 }
 
-// startError prefers the supervisor's reason for a Python that did not start:
-// a layer that was not observed.
+// startError prefers, for a Python that did not start, what sbx knows of the
+// reason: it ended the start itself, or did not observe a required layer.
 func (x *execution) startError(err error) error {
+	if x.ender == nil {
+		return err
+	}
+	switch x.ender.close() {
+	case causeInterrupted:
+		return &Error{Op: "start the script", Err: x.interrupted(), Hint: "nothing ran, and nothing is left"}
+	case causeStart:
+		return &Error{Op: "start the script", Err: fmt.Errorf("not started after %s", startLimit), Hint: "look for a file system that does not answer (NFS, FUSE) on the way to the interpreter or the script"}
+	}
+	if x.served == nil {
+		return err
+	}
 	x.jail.Kill()
 	var own *Error
 	if errors.As(x.supervision(), &own) {
@@ -381,10 +406,6 @@ func (x *execution) startClocks(ctx context.Context) {
 		case <-ctx.Done():
 		}
 	})
-	x.clocks.Go(func() {
-		<-ctx.Done()
-		x.ender.end(causeInterrupted) // a run that is over already is not touched
-	})
 }
 
 // hireWarden gives the run somebody who removes its cgroup if sbx is killed. A run
@@ -394,13 +415,21 @@ func (x *execution) hireWarden() { x.warden, _ = startWarden() }
 // close lets go of everything, in the reverse order of its making. It may be
 // reached from any step.
 func (x *execution) close() {
+	x.clocks.Wait()
+	if x.unwatch != nil {
+		x.unwatch()
+		x.startTimer.Stop()
+		x.ender.close() // from here on nobody else kills: the number may be another's after Wait
+	}
 	if x.jail != nil {
 		x.jail.Kill()
-		_, _ = x.jail.Wait()
-		x.jail = nil
 	}
 	if x.served != nil {
 		_ = x.supervision()
+	}
+	if x.jail != nil {
+		_, _ = x.jail.Wait()
+		x.jail = nil
 	}
 	if x.pipes != nil {
 		x.pipes.closeAll()
