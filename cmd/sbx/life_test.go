@@ -325,3 +325,40 @@ func stages(t *testing.T) []int {
 	}
 	return out
 }
+
+// TestASignalWhileTheScriptIsRead from a pipe that nobody closes.
+func TestASignalWhileTheScriptIsRead(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	defer w.Close()
+	cmd := sbxProcess(t, "run", "--profile", "strict", "-")
+	cmd.Stdin = r
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.WriteString("print(1)\n"); err != nil {
+		t.Fatal(err)
+	}
+	// It reads when the pipe is empty again.
+	for n := 1; n > 0; {
+		if n, err = unix.IoctlGetInt(int(r.Fd()), unix.TIOCINQ); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := cmd.Process.Signal(unix.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait()
+	// -1: ended by the signal itself, where it came before the handler.
+	if status := cmd.ProcessState.ExitCode(); status != 125 && status != -1 {
+		t.Errorf("status %d: %s", status, stderr.String())
+	}
+	if status := cmd.ProcessState.ExitCode(); status == 125 && !strings.Contains(stderr.String(), "interrupted by SIGTERM") {
+		t.Errorf("it says %q", stderr.String())
+	}
+}

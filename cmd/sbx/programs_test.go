@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -292,5 +293,48 @@ import ctypes
 				t.Errorf("printed %q", o.stdout)
 			}
 		})
+	}
+}
+
+// TestASlowReaderGetsEverything, and one that never reads does not hold the
+// report: it says what was not taken.
+func TestASlowReaderGetsEverything(t *testing.T) {
+	const size = 150_000 // more than a pipe holds, less than it and what sbx has in hand
+	code := script(t, "import sys; sys.stdout.write('x' * 150000)")
+	start := func(flags ...string) (*exec.Cmd, io.ReadCloser, string) {
+		file := filepath.Join(t.TempDir(), "report.json")
+		cmd := sbxProcess(t, append(append([]string{"run", "--profile", "strict", "--report", file}, flags...), code)...)
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		return cmd, out, file
+	}
+	cmd, out, file := start("--timeout", "30")
+	for len(descendants(t, cmd.Process.Pid)) == 0 { // it has not started
+		runtime.Gosched()
+	}
+	// The script has ended when its init is gone; the warden stays.
+	wantGone(t, handles(t, descendants(t, cmd.Process.Pid)[:1]))
+	data, err := io.ReadAll(out)
+	if err != nil || len(data) != size {
+		t.Errorf("%d bytes, %v; want %d", len(data), err, size)
+	}
+	_ = cmd.Wait()
+	if r := readReport(t, file); r.Output.Stdout.Truncated || r.Output.Stdout.Bytes != size {
+		t.Errorf("the report says %d bytes, truncated %v", r.Output.Stdout.Bytes, r.Output.Stdout.Truncated)
+	}
+
+	cmd, _, file = start("--timeout", "1")
+	state, err := cmd.Process.Wait() // not cmd.Wait, which would close the pipe
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := readReport(t, file)
+	if r == nil || !r.Output.Stdout.Truncated || r.Output.Stdout.Bytes != size {
+		t.Fatalf("status %d, report %+v", state.ExitCode(), r)
 	}
 }

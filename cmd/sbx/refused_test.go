@@ -138,3 +138,52 @@ func TestACallPastPythonIsUnexplained(t *testing.T) {
 	}
 	t.Errorf("no finding says so: %+v", o.report.Findings)
 }
+
+// TestTheScriptCannotEndItsInit: PID 1 keeps every signal at its default, so that
+// the kernel keeps those from inside away from it (pid_namespaces(7)). Otherwise
+// the script could choose its verdict.
+func TestTheScriptCannotEndItsInit(t *testing.T) {
+	for _, profile := range []string{"strict", "grader", "ci"} {
+		t.Run(profile, func(t *testing.T) {
+			t.Parallel()
+			o := runScript(t, native+`
+for tid in range(1, 40):
+    if tid != os.getpid():
+        for signal in range(1, 65):
+            call(234, 1, tid, signal)  # tgkill
+for signal in range(1, 65):
+    call(62, 1, signal)  # kill
+print("still here")
+`, "--profile", profile, "--hooks", "off", "--cpu-time", "60", "--timeout", "60")
+			o.wantVerdict(t, report.OK, 0)
+			if o.stdout != "still here\n" {
+				t.Errorf("printed %q", o.stdout)
+			}
+		})
+	}
+}
+
+// TestNoSetUserIDFiles, by whatever call: on a folder of the host they would be
+// the caller's.
+func TestNoSetUserIDFiles(t *testing.T) {
+	dir := shared(t, 0o777)
+	o := invoke(t, "run", "--profile", "strict", "--allow-file-write="+dir, script(t, `
+import os, stat, sys
+path = sys.argv[1] + "/made"
+fd = os.open(path, os.O_CREAT | os.O_WRONLY, 0o755)
+attempts = [lambda: os.chmod(path, 0o4755), lambda: os.fchmod(fd, 0o2755), lambda: os.chmod("made", 0o4755, dir_fd=os.open(sys.argv[1], 0)),
+            lambda: os.open(path + "2", os.O_CREAT | os.O_WRONLY, 0o4755), lambda: os.mkdir(path + "3", 0o2777)]
+for attempt in attempts:
+    try:
+        attempt()
+        print("done")
+    except PermissionError:
+        print("refused")
+os.chmod(path, 0o700)
+print(oct(os.stat(path).st_mode & 0o7777))
+`), dir)
+	o.wantVerdict(t, report.OK, 0)
+	if want := strings.Repeat("refused\n", 5) + "0o700\n"; o.stdout != want {
+		t.Errorf("printed %q, want %q", o.stdout, want)
+	}
+}

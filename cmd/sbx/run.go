@@ -120,6 +120,7 @@ func (c *command) runScript(ctx *cli.Context, read, write *optionalPaths) error 
 	run, stop := interruptible(ctx.Context)
 	defer stop()
 	r, err := sandbox.Run(run, *spec)
+	stop() // a further signal ends sbx, even where nobody reads what it has to say
 	if err != nil {
 		return err
 	}

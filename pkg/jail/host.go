@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -73,8 +74,8 @@ func (j *Jail) Build(b *Blueprint) error {
 	}
 	defer closeAll(trees)
 	err = j.configure(b, trees)
-	if err != nil {
-		// The stage may have died of something that it could still tell.
+	if errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) {
+		// The stage died, and perhaps of something that it could still tell.
 		if _, _, told := j.await(kindReady); errors.As(told, new(*SetupError)) {
 			err = told
 		}
@@ -217,6 +218,13 @@ func (j *Jail) Wait() (unix.WaitStatus, error) {
 	}
 }
 
+// runs counts the jails of this process.
+var runs atomic.Uint64
+
+// runNumber is unique among live runs of this host, and fits beneath the ids that
+// pickID has to give: a pid takes 22 bits at most (PID_MAX_LIMIT).
+func runNumber() uint64 { return runs.Add(1)%64<<22 | uint64(os.Getpid()) }
+
 // HostIDs chooses who the jail is on this host.
 func HostIDs() (IDs, error) {
 	uid, gid := os.Geteuid(), os.Getegid()
@@ -237,7 +245,7 @@ func HostIDs() (IDs, error) {
 		if err != nil {
 			return ids, err
 		}
-		*m.to = pickID(m.own, true, uint64(os.Getpid()), ranges)
+		*m.to = pickID(m.own, true, runNumber(), ranges)
 	}
 	return ids, nil
 }

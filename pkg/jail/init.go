@@ -61,9 +61,7 @@ func initStage() int {
 // runInit builds the jail around itself, starts Python and waits for it, in
 // the order that the package comment gives.
 func runInit(control *conn) (*Exit, error) {
-	// A caller that ignores SIGHUP or SIGINT must not hand that on to Python:
-	// execve(2) keeps what is ignored.
-	if err := defaultSignals(unix.SIGHUP, unix.SIGINT); err != nil {
+	if err := defaultSignals(); err != nil {
 		return nil, err
 	}
 
@@ -136,14 +134,24 @@ func runInit(control *conn) (*Exit, error) {
 	return reap(pid)
 }
 
-// defaultSignals takes back what the caller ignores. The runtime leaves ignored
-// signals alone, and os/signal would start threads for them.
-func defaultSignals(signals ...unix.Signal) error {
-	var fallback [4]uintptr // struct kernel_sigaction: SIG_DFL, no flags, no mask
-	for _, s := range signals {
-		_, _, errno := unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(s), uintptr(unsafe.Pointer(&fallback)), 0, 8, 0, 0)
+// defaultSignals puts every signal back to its default. The kernel keeps a signal
+// that comes from inside from PID 1 unless PID 1 handles it (pid_namespaces(7)),
+// and the runtime handles nearly all of them: with its handlers the script could
+// end its jail, and so choose its verdict. And what the caller ignores must not
+// reach Python: execve(2) keeps it. SIGURG stays the runtime's, whose scheduler
+// sends it to its own threads, and it ends nothing.
+func defaultSignals() error {
+	const last = 64                       // _NSIG
+	var fallback [4]uintptr               // struct kernel_sigaction: SIG_DFL, no flags, no mask
+	const size = unsafe.Sizeof(uint64(0)) // of a sigset
+	for s := uintptr(1); s <= last; s++ {
+		switch unix.Signal(s) {
+		case unix.SIGKILL, unix.SIGSTOP, unix.SIGURG:
+			continue
+		}
+		_, _, errno := unix.RawSyscall6(unix.SYS_RT_SIGACTION, s, uintptr(unsafe.Pointer(&fallback)), 0, size, 0, 0)
 		if errno != 0 {
-			return failure("rt_sigaction", unix.SignalName(s), errno)
+			return failure("rt_sigaction", strconv.Itoa(int(s)), errno)
 		}
 	}
 	return nil

@@ -167,7 +167,7 @@ func (c *conn) send(v any, fds ...int) error {
 		return fmt.Errorf("encode %T: %w", v, err)
 	}
 	if len(body) > maxFrame {
-		return fmt.Errorf("encode %T: %d bytes: %w", v, len(body), errFrame)
+		return fmt.Errorf("too many files and mounts: describing them takes %d bytes, more than %d: %w", len(body), maxFrame, errFrame)
 	}
 	frame := binary.LittleEndian.AppendUint32(make([]byte, 0, 4+len(body)), uint32(len(body)))
 	frame = append(frame, body...)

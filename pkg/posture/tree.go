@@ -69,17 +69,18 @@ func TreeCPU(procRoot string, pid int) (time.Duration, error) {
 	return total, nil
 }
 
-// TreeMemory adds up the memory that a process and its living descendants have
-// to themselves. Pages that two of them share after a fork count for both: it is
-// an upper bound, and quick to read. [TreeShare] is exact, and slow.
+// TreeMemory adds up the memory of a process and its living descendants that no
+// file backs: anonymous and shared. Pages that two of them share count for both:
+// it is an upper bound, and quick to read. [TreeShare] is exact, and slow. Neither
+// sees a memory file (memfd_create(2)) that is not mapped.
 func TreeMemory(procRoot string, pid int) (int64, error) {
-	return treeBytes(procRoot, pid, "statm", parseStatm)
+	return treeBytes(procRoot, pid, "status", func(data string) (int64, error) { return sumKiB(data, "RssAnon:", "RssShmem:") })
 }
 
 // TreeShare adds up the proportional share of memory of each process of a tree
 // (Pss of proc_pid_smaps(5)): a page that n processes share counts once in all.
 func TreeShare(procRoot string, pid int) (int64, error) {
-	return treeBytes(procRoot, pid, "smaps_rollup", parseRollup)
+	return treeBytes(procRoot, pid, "smaps_rollup", func(data string) (int64, error) { return sumKiB(data, "Pss_Anon:", "Pss_Shmem:") })
 }
 
 func treeBytes(procRoot string, pid int, file string, parse func(string) (int64, error)) (int64, error) {
@@ -99,35 +100,24 @@ func treeBytes(procRoot string, pid int, file string, parse func(string) (int64,
 	return total, nil
 }
 
-// parseStatm reads resident less shared pages (proc_pid_statm(5)).
-func parseStatm(data string) (int64, error) {
-	f := strings.Fields(data)
-	if len(f) < 3 {
-		return 0, errStat
-	}
-	resident, err := strconv.ParseInt(f[1], 10, 64)
-	shared, err2 := strconv.ParseInt(f[2], 10, 64)
-	if err != nil || err2 != nil || shared < 0 || resident > 1<<40 {
-		return 0, fmt.Errorf("statm %q: %w", data, errStat)
-	}
-	return max(0, resident-shared) * int64(os.Getpagesize()), nil
-}
-
-// parseRollup reads the anonymous part of the proportional share. A process that
-// has no memory any more has an empty file.
-func parseRollup(data string) (int64, error) {
+// sumKiB adds up lines of the form "Key: 12 kB". A process that has no memory any
+// more has none of them.
+func sumKiB(data string, keys ...string) (int64, error) {
+	var total int64
 	for line := range strings.Lines(data) {
-		rest, ok := strings.CutPrefix(line, "Pss_Anon:")
-		if !ok {
-			continue
+		for _, key := range keys {
+			rest, ok := strings.CutPrefix(line, key)
+			if !ok {
+				continue
+			}
+			kib, err := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(rest), "kB")), 10, 64)
+			if err != nil || kib < 0 || kib > 1<<40 {
+				return 0, fmt.Errorf("%q: %w", line, errStat)
+			}
+			total += kib << 10
 		}
-		kib, err := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(rest), "kB")), 10, 64)
-		if err != nil || kib < 0 || kib > 1<<40 {
-			return 0, fmt.Errorf("smaps_rollup %q: %w", line, errStat)
-		}
-		return kib << 10, nil
 	}
-	return 0, nil
+	return total, nil
 }
 
 var errStat = errors.New("stat of the process is not understood")

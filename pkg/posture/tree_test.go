@@ -118,40 +118,42 @@ os.wait()
 	_ = cmd.Wait()
 }
 
-func TestParseMemory(t *testing.T) {
-	page := int64(os.Getpagesize())
+func TestSumKiB(t *testing.T) {
 	for _, tt := range []struct {
-		parse func(string) (int64, error)
-		data  string
-		want  int64
-		ok    bool
+		data string
+		want int64
+		ok   bool
 	}{
-		{parseStatm, "100 50 20 1 0 30 0\n", 30 * page, true},
-		{parseStatm, "100 20 50 1 0 30 0\n", 0, true},
-		{parseStatm, "0 0 0 0 0 0 0\n", 0, true},
-		{parseStatm, "100 50", 0, false},
-		{parseStatm, "100 x 20", 0, false},
-		{parseStatm, "100 99999999999999 20", 0, false},
-		{parseRollup, "55 ---p [rollup]\nRss: 900 kB\nPss: 70 kB\nPss_Anon:     64 kB\nPss_File: 6 kB\n", 64 << 10, true},
-		{parseRollup, "", 0, true},
-		{parseRollup, "Pss_Anon: x kB\n", 0, false},
-		{parseRollup, "Pss_Anon: -1 kB\n", 0, false},
+		{"VmRSS:\t 900 kB\nRssAnon:\t   64 kB\nRssFile:\t 7 kB\nRssShmem:\t 6 kB\n", 70 << 10, true},
+		{"Name:\tRssAnon: 9 kB\n", 0, true},
+		{"", 0, true},
+		{"RssAnon: x kB\n", 0, false},
+		{"RssAnon: -1 kB\n", 0, false},
+		{"RssAnon: 99999999999999 kB\n", 0, false},
 	} {
-		if got, err := tt.parse(tt.data); got != tt.want || (err == nil) != tt.ok {
+		if got, err := sumKiB(tt.data, "RssAnon:", "RssShmem:"); got != tt.want || (err == nil) != tt.ok {
 			t.Errorf("%q: %d, %v; want %d", tt.data, got, err, tt.want)
 		}
 	}
 }
 
-// TestTreeMemoryOfOneself: what was just written to is there, by both ways.
+// TestTreeMemoryOfOneself: what was just written to is there, by both ways, be it
+// private or shared.
 func TestTreeMemoryOfOneself(t *testing.T) {
 	const size = 64 << 20
-	for name, read := range map[string]func(string, int) (int64, error){"TreeMemory": TreeMemory, "TreeShare": TreeShare} {
+	for name, tt := range map[string]struct {
+		read func(string, int) (int64, error)
+		kind int
+	}{
+		"TreeMemory, private": {TreeMemory, unix.MAP_PRIVATE}, "TreeMemory, shared": {TreeMemory, unix.MAP_SHARED},
+		"TreeShare, private": {TreeShare, unix.MAP_PRIVATE}, "TreeShare, shared": {TreeShare, unix.MAP_SHARED},
+	} {
+		read := tt.read
 		before, err := read("/proc", os.Getpid())
 		if err != nil {
 			t.Fatal(err)
 		}
-		block, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_POPULATE)
+		block, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, tt.kind|unix.MAP_ANON|unix.MAP_POPULATE)
 		if err != nil {
 			t.Fatal(err)
 		}

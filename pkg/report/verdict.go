@@ -52,6 +52,7 @@ type Evidence struct {
 	Wall, CPU              time.Duration
 	MemoryLimit            int64
 	MemoryPeak             int64
+	MemoryHits             int64 // allocations that met the limit
 	OOMKills               int64
 	PIDsLimit, PIDsRefused int64
 	OutputLimit            int64
@@ -104,7 +105,7 @@ func Classify(e Evidence) Outcome {
 		// setrlimit(2): SIGXCPU at the soft limit, SIGKILL at the hard one.
 		return cpuLimit(fmt.Sprintf("%s: a process used up its processor time (limit %s)", e.Signal, seconds(e.CPULimit)))
 	case e.Signal == "SIGSYS":
-		return Outcome{PolicyKill, "SIGSYS: the script made a system call that ends a program at once",
+		return Outcome{PolicyKill, "SIGSYS ended the script: the kernel sends it for a system call that ends a program at once",
 			"native code in it (ctypes or an extension module) makes 32-bit system calls, or one that the profile answers with kill"}
 	case e.Signal != "":
 		return Outcome{Signaled, fmt.Sprintf("the signal %s ended the script", e.Signal), signalHint(e.Signal)}
@@ -142,13 +143,20 @@ func outOfMemory(e Evidence, what, then string) Outcome {
 	if e.OOMKills != 1 {
 		kills = fmt.Sprintf("%d processes killed", e.OOMKills)
 	}
-	if e.MemoryLimit <= 0 {
-		return Outcome{MemoryLimit, fmt.Sprintf("out of memory: %s (no limit of sbx; %s)%s", what, kills, then),
+	if !e.MetMemoryLimit() {
+		return Outcome{MemoryLimit, fmt.Sprintf("out of memory: %s (no limit of sbx's was reached; %s)%s", what, kills, then),
 			"this machine, or a group around sbx, had no memory left; give the run a limit with --memory"}
 	}
 	return Outcome{MemoryLimit,
 		fmt.Sprintf("out of memory: %s (limit %s, highest use %s, %s)%s", what, byteSize(e.MemoryLimit), byteSize(e.MemoryPeak), kills, then),
 		"look for a list or text that grows without end; if it needs more, raise --memory"}
+}
+
+// MetMemoryLimit says whether it was the run's own limit that was met: a group
+// around sbx, or the machine, can be out of memory before. Where the kernel keeps
+// no peak there is nothing to doubt it by.
+func (e Evidence) MetMemoryLimit() bool {
+	return e.MemoryLimit > 0 && (e.MemoryHits > 0 || e.MemoryPeak == 0 || e.MemoryPeak >= e.MemoryLimit/10*9)
 }
 
 func wallHint(e Evidence) string {

@@ -146,6 +146,9 @@ var classifications = []classified{
 	{"out of memory and all processor time", killed("SIGKILL", oom(1), used(7*time.Second, 7*time.Second)), MemoryLimit, 137, null, "SIGKILL", "out of memory", "--memory"},
 	{"a child out of memory, and the script fails of it", exited(1, oom(1)), MemoryLimit, 137, 1, "", "that the script had started", "--memory"},
 	{"a child out of memory, and an exception of it", exited(1, oom(1), raised("BrokenProcessPool", "")), MemoryLimit, 137, 1, "", "then ended with exit status 1", "--memory"},
+	{"no memory around sbx", killed("SIGKILL", func(e *Evidence) { e.OOMKills, e.MemoryPeak = 1, e.MemoryLimit/3 }), MemoryLimit, 137, null, "SIGKILL", "no limit of sbx's was reached", "group around sbx"},
+	{"the limit met, with a peak that nobody kept", killed("SIGKILL", func(e *Evidence) { e.OOMKills, e.MemoryPeak = 1, 0 }), MemoryLimit, 137, null, "SIGKILL", "limit 256 MiB", "--memory"},
+	{"the limit met by many small processes", killed("SIGKILL", func(e *Evidence) { e.OOMKills, e.MemoryHits, e.MemoryPeak = 1, 9, e.MemoryLimit/9 }), MemoryLimit, 137, null, "SIGKILL", "limit 256 MiB", "--memory"},
 	{"no memory on the machine", killed("SIGKILL", noLimit, func(e *Evidence) { e.OOMKills = 1 }), MemoryLimit, 137, null, "SIGKILL", "no limit of sbx", "this machine"},
 
 	{"too much output", ended("output", muchOutput), OutputLimit, 137, null, "SIGKILL", "more than 1 MiB to one stream (3145728 bytes)", "--output-limit"},

@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -71,7 +72,7 @@ type ending struct {
 
 // finish ends what is left of the run and takes the accounts, before the group
 // that keeps them is removed.
-func (x *execution) finish(exit *jail.Exit, c cause) *ending {
+func (x *execution) finish(ctx context.Context, exit *jail.Exit, c cause) *ending {
 	end := &ending{exit: exit, at: time.Now(), cause: c}
 	x.jail.Kill()
 	_, _ = x.jail.Wait()
@@ -79,12 +80,7 @@ func (x *execution) finish(exit *jail.Exit, c cause) *ending {
 	end.failure = x.supervision()
 	end.sup = x.supervisor.Result()
 
-	drained := make(chan struct{})
-	go func() { x.streams.Wait(); close(drained) }()
-	select {
-	case <-drained:
-	case <-time.After(streamGrace): // a reader that does not read
-	}
+	x.deliver(ctx, c)
 	var usage, events error
 	end.usage, usage = x.group.Usage()
 	end.events, events = x.group.Events()
@@ -95,6 +91,27 @@ func (x *execution) finish(exit *jail.Exit, c cause) *ending {
 		x.layers.absent("python_hooks", "no start record came from the hook")
 	}
 	return end
+}
+
+// deliver waits until the reader has what the script printed. A slow one has the
+// time that the script would have had, since it would have made the script wait.
+func (x *execution) deliver(ctx context.Context, c cause) {
+	grace := streamGrace
+	if left := x.spec.Profile.Limits.Wall - time.Since(x.execAt); c == causeNone && left > grace {
+		grace = left
+	}
+	drained := make(chan struct{})
+	go func() { x.streams.Wait(); close(drained) }()
+	timer := time.NewTimer(grace)
+	defer timer.Stop()
+	select {
+	case <-drained:
+		return
+	case <-timer.C:
+	case <-ctx.Done(): // a further signal to sbx
+	}
+	x.out.abandon(x.pipes.fromOut)
+	x.err.abandon(x.pipes.fromErr)
 }
 
 // report decides the verdict and builds the report.
@@ -196,7 +213,7 @@ func (x *execution) evidence(end *ending) report.Evidence {
 	e := report.Evidence{
 		EndedBy: string(end.cause), Error: failure(end.failure),
 		WallLimit: l.Wall, CPULimit: l.CPUTime, Wall: end.at.Sub(x.execAt), CPU: x.user(end) + x.system(end),
-		MemoryLimit: int64(l.Memory), MemoryPeak: end.usage.MemoryPeak, OOMKills: end.events.OOMKills,
+		MemoryLimit: int64(l.Memory), MemoryPeak: end.usage.MemoryPeak, MemoryHits: end.events.MemMax, OOMKills: end.events.OOMKills,
 		PIDsLimit: l.PIDs, PIDsRefused: end.events.PIDsMax,
 		OutputLimit: int64(l.Output), OutputBytes: max(x.out.result().Bytes, x.err.result().Bytes),
 		Uncaught: end.sup.Hook.Uncaught, UncaughtType: end.sup.Hook.UncaughtType, UncaughtMessage: end.sup.Hook.UncaughtMessage,
@@ -249,7 +266,7 @@ func (x *execution) limits(end *ending, e report.Evidence) []report.Limit {
 	}
 	add(l.Wall > 0, "wall_time", l.Wall.Seconds(), e.Wall.Seconds(), "seconds", "supervisor", verdict == report.WallTimeLimit)
 	add(l.CPUTime > 0, "cpu_time", l.CPUTime.Seconds(), e.CPU.Seconds(), "seconds", "supervisor", verdict == report.CPUTimeLimit)
-	add(l.Memory > 0, "memory", float64(l.Memory), float64(e.MemoryPeak), "bytes", x.enforcer("cgroup.memory"), verdict == report.MemoryLimit || e.OOMKills > 0)
+	add(l.Memory > 0, "memory", float64(l.Memory), float64(e.MemoryPeak), "bytes", x.enforcer("cgroup.memory"), verdict == report.MemoryLimit && e.MetMemoryLimit())
 	add(l.CPUPercent > 0, "cpu_percent", float64(l.CPUPercent), percent(e), "percent", x.enforcer("cgroup.cpu"), end.usage.Throttled > 0)
 	add(l.PIDs > 0, "processes", float64(l.PIDs), float64(end.usage.PIDsPeak), "processes", x.enforcer("cgroup.pids"), e.PIDsRefused > 0)
 	add(l.Output > 0, "output", float64(l.Output), float64(e.OutputBytes), "bytes", "supervisor", e.OutputBytes > int64(l.Output))

@@ -33,8 +33,8 @@ const keptEvents = 4000
 // supervisor, both output streams, the input, the control channel, the hook.
 const slots = 8
 
-// streamGrace is how long a reader may take to accept what is left of the
-// output after the run has ended.
+// streamGrace is how long a reader may take at least to accept what is left of
+// the output after the run has ended.
 const streamGrace = 2 * time.Second
 
 // startLimit is how long the jail may take to stand and Python to start: half a
@@ -97,7 +97,7 @@ func Run(ctx context.Context, spec Spec) (*report.Report, error) {
 	}
 	defer x.close()
 
-	if err := x.prepare(); err != nil { // 1, 2, 3
+	if err := x.prepare(ctx); err != nil { // 1, 2, 3
 		return nil, err
 	}
 	if err := x.makeGroup(); err != nil { // 4
@@ -115,9 +115,9 @@ func Run(ctx context.Context, spec Spec) (*report.Report, error) {
 	}
 	cause := x.ender.close()
 	stop()
-	x.clocks.Wait()              // they look at the jail and at its group
-	end := x.finish(exit, cause) // 11
-	return x.report(end), nil    // 12
+	x.clocks.Wait()                   // they look at the jail and at its group
+	end := x.finish(ctx, exit, cause) // 11
+	return x.report(end), nil         // 12
 }
 
 // phase notes how long the start has taken so far.
@@ -126,7 +126,7 @@ func (x *execution) phase(name string) {
 }
 
 // prepare finds the interpreter, reads the program and compiles the policy.
-func (x *execution) prepare() error {
+func (x *execution) prepare(ctx context.Context) error {
 	s := &x.spec
 	require := append(append([]string(nil), s.Profile.Require...), s.Require...)
 	var err error
@@ -143,7 +143,7 @@ func (x *execution) prepare() error {
 	x.phase("interpreter")
 
 	limits := treeLimits{bytes: int64(s.Profile.Limits.TmpSize), entries: s.Profile.Limits.TmpInodes}
-	if x.program, err = loadProgram(s.Script, s.Workspace, s.Program, limits); err != nil {
+	if x.program, err = loadProgram(s.Script, s.Workspace, cancelable{ctx, s.Program}, limits); err != nil {
 		return err
 	}
 	files := s.Profile.Files
@@ -258,6 +258,9 @@ func (x *execution) spawn() error {
 		return err
 	}
 	p := x.pipes
+	if err := p.give(x.ids.UID, x.ids.GID); err != nil {
+		return &Error{Op: "give the script its streams", Err: err}
+	}
 	x.jail, err = jail.Start(jail.Spawn{
 		IDs: x.ids, Namespaces: jail.Namespaces(x.spec.Profile),
 		Stdin: p.stdin, Stdout: p.stdout, Stderr: p.stderr, Events: p.events,

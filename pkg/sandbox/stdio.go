@@ -1,6 +1,8 @@
 package sandbox
 
 import (
+	"context"
+	"errors"
 	"io"
 	"os"
 	"sync"
@@ -68,6 +70,34 @@ func (s *stream) take(p []byte) bool {
 		s.over()
 	}
 	return true
+}
+
+// abandon gives up on a reader that does not read. What is left in the pipe is
+// counted and remembered, and the report says that the reader did not get it.
+func (s *stream) abandon(from *os.File) {
+	raw, err := from.SyscallConn()
+	if err != nil {
+		return // closed: everything was read
+	}
+	buf := make([]byte, 64<<10)
+	_ = raw.Control(func(fd uintptr) {
+		for {
+			n, err := unix.Read(int(fd), buf)
+			if errors.Is(err, unix.EINTR) {
+				continue
+			}
+			if err != nil || n <= 0 {
+				return
+			}
+			s.mu.Lock()
+			s.bytes += int64(n)
+			s.remember(buf[:n])
+			s.mu.Unlock()
+		}
+	})
+	s.mu.Lock()
+	s.gone = true
+	s.mu.Unlock()
 }
 
 func (s *stream) remember(p []byte) {
@@ -146,6 +176,18 @@ func openPipes(hook bool) (*pipes, error) {
 	return p, nil
 }
 
+// give makes the script's standard streams its own, so that /dev/stdin and its
+// like can be opened there. The hook's channel stays ours: whoever can open it
+// can read from it what the hook said.
+func (p *pipes) give(uid, gid int) error {
+	for _, f := range []*os.File{p.stdin, p.stdout, p.stderr} {
+		if err := f.Chown(uid, gid); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // closeJail closes the ends that the jail has now.
 func (p *pipes) closeJail() { closeFiles(p.stdin, p.stdout, p.stderr, p.events) }
 
@@ -159,6 +201,32 @@ func closeFiles(files ...*os.File) {
 		if f != nil {
 			_ = f.Close() // closing twice is harmless
 		}
+	}
+}
+
+// cancelable reads until ctx ends: a script that comes from a terminal or a pipe
+// may never be complete.
+type cancelable struct {
+	ctx  context.Context
+	from io.Reader
+}
+
+func (c cancelable) Read(p []byte) (int, error) {
+	type result struct {
+		data []byte
+		err  error
+	}
+	done := make(chan result, 1)
+	go func() {
+		buf := make([]byte, len(p))
+		n, err := c.from.Read(buf)
+		done <- result{buf[:n], err}
+	}()
+	select {
+	case r := <-done:
+		return copy(p, r.data), r.err
+	case <-c.ctx.Done():
+		return 0, context.Cause(c.ctx)
 	}
 }
 

@@ -99,7 +99,7 @@ func threadRules() []profile.Rule {
 	return []profile.Rule{
 		when("a thread of this process, in the same namespaces", "clone",
 			masked32(0, threadClone|foreignClone, threadClone)),
-		allow("pthread_kill, raise and abort; the pid namespace bounds the targets, and init ignores them", "tgkill"),
+		allow("pthread_kill, raise and abort; the pid namespace bounds the targets, and its init keeps every signal at its default, so that none from inside reaches it", "tgkill"),
 		{
 			Names: []string{"kill"}, Action: ActionSelf,
 			Reason: "a program that signals itself is common; any other is no business of a program without children",
@@ -159,6 +159,6 @@ func writeRules() []profile.Rule {
 			"utime", "utimes", "futimesat", "utimensat",
 		},
 		Action: ActionGuard,
-		Reason: "read-only mounts bound what can change; nosuid makes mode bits harmless",
+		Reason: "read-only mounts bound what can change; the supervisor refuses set-user-ID and set-group-ID bits",
 	}}
 }

@@ -294,6 +294,12 @@ func (s *Supervisor) judge(d seccomp.Decision, tid int, n notification, c call) 
 	case seccomp.Continue:
 		return pass(0), event.Observed, ""
 	case seccomp.Guard:
+		if setsID(int(n.NR), n.Args) {
+			// In the jail nosuid makes it harmless. On a folder of the host that
+			// the caller lets be written it would be the caller's own setuid file.
+			s.refuse(int(n.NR))
+			return refuse(0, unix.EPERM), event.Denied, "EPERM"
+		}
 		if s.leave(tid, n, c) {
 			return pass(0), event.Observed, ""
 		}
@@ -312,6 +318,29 @@ func (s *Supervisor) leave(tid int, n notification, c call) bool {
 	}
 	return s.view.otherwise(tid, c, intended(int(n.NR), n.Args))
 }
+
+// setsID says whether a call gives a file the set-user-ID or set-group-ID bit.
+func setsID(nr int, args [6]uint64) bool {
+	var mode uint64
+	switch nr {
+	case unix.SYS_CHMOD, unix.SYS_CREAT, unix.SYS_MKDIR:
+		mode = args[1]
+	case unix.SYS_FCHMODAT, unix.SYS_FCHMODAT2, unix.SYS_MKDIRAT:
+		mode = args[2]
+	case unix.SYS_OPEN:
+		if args[1]&createFlags != 0 {
+			mode = args[2]
+		}
+	case unix.SYS_OPENAT:
+		if args[2]&createFlags != 0 {
+			mode = args[3]
+		}
+	}
+	return mode&(unix.S_ISUID|unix.S_ISGID) != 0
+}
+
+// createFlags make open(2) look at its mode.
+const createFlags = unix.O_CREAT | unix.O_TMPFILE&^unix.O_DIRECTORY
 
 // devices may be opened for writing although their mounts are read-only: what
 // is written to them goes nowhere.

@@ -594,3 +594,32 @@ func TestTraceRecordsWhatIsLetThrough(t *testing.T) {
 		}
 	}
 }
+
+func TestSetsID(t *testing.T) {
+	const create, at = unix.O_CREAT | unix.O_WRONLY, 0xffffff9c
+	for _, tt := range []struct {
+		nr   int
+		args [6]uint64
+		want bool
+	}{
+		{unix.SYS_CHMOD, [6]uint64{1, 0o4755}, true},
+		{unix.SYS_CHMOD, [6]uint64{1, 0o2755}, true},
+		{unix.SYS_CHMOD, [6]uint64{1, 0o1777}, false},
+		{unix.SYS_FCHMODAT, [6]uint64{at, 1, 0o4755}, true},
+		{unix.SYS_FCHMODAT2, [6]uint64{at, 1, 0o2755}, true},
+		{unix.SYS_FCHMODAT, [6]uint64{at, 1, 0o755}, false},
+		{unix.SYS_OPENAT, [6]uint64{at, 1, create, 0o4755}, true},
+		{unix.SYS_OPENAT, [6]uint64{at, 1, unix.O_WRONLY, 0o4755}, false}, // its mode means nothing
+		{unix.SYS_OPENAT, [6]uint64{at, 1, unix.O_TMPFILE | unix.O_RDWR, 0o6755}, true},
+		{unix.SYS_OPENAT, [6]uint64{at, 1, unix.O_DIRECTORY, 0o6755}, false},
+		{unix.SYS_OPEN, [6]uint64{1, create, 0o4755}, true},
+		{unix.SYS_CREAT, [6]uint64{1, 0o4755}, true},
+		{unix.SYS_MKDIR, [6]uint64{1, 0o2755}, true},
+		{unix.SYS_MKDIRAT, [6]uint64{at, 1, 0o2755}, true},
+		{unix.SYS_UNLINK, [6]uint64{1, 0o6000}, false},
+	} {
+		if got := setsID(tt.nr, tt.args); got != tt.want {
+			t.Errorf("call %d %#o: %v, want %v", tt.nr, tt.args, got, tt.want)
+		}
+	}
+}
