@@ -149,3 +149,30 @@ func TestTheHostsNetworkOnlyWhenAsked(t *testing.T) {
 		t.Errorf("without: status %d, %q", o.status, o.stdout)
 	}
 }
+
+// TestTheReportStaysWhereItWasOpened: a script that may write to the folder above
+// puts a link in the place of the report's directory (CVE-2024-28185).
+func TestTheReportStaysWhereItWasOpened(t *testing.T) {
+	dir := shared(t, 0o777)
+	sub, victim := filepath.Join(dir, "sub"), filepath.Join(t.TempDir(), "victim")
+	for _, d := range []string{sub, victim} {
+		if err := os.Mkdir(d, 0o777); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cmd := sbxProcess(t, "run", "--profile", "strict", "--allow-file-write="+dir, "--report", filepath.Join(sub, "report.json"), script(t, `
+import os, sys
+os.rename(sys.argv[1] + "/sub", sys.argv[1] + "/moved")
+os.symlink(sys.argv[2], sys.argv[1] + "/sub")
+`), dir, victim)
+	cmd.Stderr = t.Output()
+	if err := cmd.Run(); err != nil {
+		t.Fatal(err)
+	}
+	if got := filesIn(t, victim); got != "" {
+		t.Errorf("the report followed the link: %s", got)
+	}
+	if readReport(t, filepath.Join(dir, "moved", "report.json")) == nil {
+		t.Error("the report is not in the directory that was opened")
+	}
+}

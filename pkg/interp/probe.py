@@ -19,6 +19,16 @@ isolated = [p for p in sys.path if os.path.exists(p)]
 stdlib = os.path.dirname(os.__file__)
 
 
+def code(source):
+    return marshal.dumps(compile(source, "<sbx>", "exec", dont_inherit=True, optimize=2))
+
+
+def boot():
+    """All of the hook, and the part that a run without hooks needs (see pyhook.BootFile)."""
+    small = code(hook.partition(b"\f")[0])
+    return code(hook) + small + len(small).to_bytes(4, "little")
+
+
 def site_directories():
     import site
 
@@ -59,5 +69,5 @@ print(json.dumps({
     "site_packages": site_directories(),
     "extensions": extensions,
     "shared": bool(sysconfig.get_config_var("Py_ENABLE_SHARED")),
-    "boot": marshal.dumps(compile(hook, "<sbx>", "exec", dont_inherit=True, optimize=2)).hex(),
+    "boot": boot().hex(),
 }))

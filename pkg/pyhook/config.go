@@ -14,17 +14,18 @@ import (
 )
 
 // Source is the text of the hook, compiled once per interpreter and handed over
-// as marshalled code: hook.py, what is watched; imports.py, imports and uncaught
-// exceptions; run.py, how the script is run.
-var Source = slices.Concat(hookSource, importsSource, runSource)
+// as marshalled code. Up to the form feed it is run.py, how the script is run:
+// with hooks off there is no more to it. After that come hook.py, what is
+// watched, and imports.py, imports and uncaught exceptions.
+var Source = slices.Concat(runSource, []byte("\f\n"), hookSource, importsSource)
 
 var (
+	//go:embed run.py
+	runSource []byte
 	//go:embed hook.py
 	hookSource []byte
 	//go:embed imports.py
 	importsSource []byte
-	//go:embed run.py
-	runSource []byte
 )
 
 // Filename is the file name that Source should be compiled under. It starts
@@ -44,7 +45,7 @@ const (
 // Command is the text after python's -c. It is one line and holds no policy:
 // CPython 3.13 keeps it as source for tracebacks.
 const Command = "import marshal,posix;" +
-	"boot=marshal.loads(b''.join(iter(lambda:posix.read(63,1<<16),b'')));posix.close(63);" +
+	"boot=marshal.loads(posix.read(63,posix.fstat(63).st_size));posix.close(63);" +
 	"hook={};exec(boot[1],hook);main=hook['main'];del hook;main(boot[0])"
 
 // FloodCap is how many events of one operation and verdict are reported one by
@@ -136,20 +137,41 @@ func (c Config) Marshal() ([]byte, error) {
 }
 
 // BootFile returns what is written to the boot descriptor: a marshalled tuple of
-// the configuration and the code object, code being marshal.dumps of Source
-// compiled. Version 2 data holds no references, so that the reference numbers
-// inside code stay right behind it.
-func BootFile(code []byte, c Config) ([]byte, error) {
-	if len(code) == 0 {
-		return nil, errors.New("build boot file: no code")
+// the configuration and the code object. Version 2 data holds no references, so
+// that the reference numbers inside the code stay right behind it.
+//
+// compiled is what an interpreter made of Source: marshal.dumps of the code of
+// all of it, marshal.dumps of the code of what is before the form feed, and the
+// length of the latter in four bytes, little endian.
+func BootFile(compiled []byte, c Config) ([]byte, error) {
+	all, small, err := split(compiled)
+	if err != nil {
+		return nil, fmt.Errorf("build boot file: %w", err)
 	}
 	config, err := c.Marshal()
 	if err != nil {
 		return nil, fmt.Errorf("build boot file: %w", err)
 	}
+	code := all
+	if c.Mode == profile.HooksOff {
+		code = small
+	}
 	var e encoder
 	e.sized('(', 2)
 	return append(append(e.buf, config...), code...), nil
+}
+
+// split takes apart what BootFile is given.
+func split(compiled []byte) (all, small []byte, err error) {
+	end := len(compiled) - 4
+	if end < 0 {
+		return nil, nil, errors.New("no code")
+	}
+	n := int(binary.LittleEndian.Uint32(compiled[end:]))
+	if n == 0 || n >= end {
+		return nil, nil, fmt.Errorf("code of %d bytes in two parts, the second of %d", end, n)
+	}
+	return compiled[:end-n], compiled[end-n : end], nil
 }
 
 // An encoder writes Python's marshal format, version 2 (Python/marshal.c).

@@ -235,14 +235,41 @@ func TestConfigRefuses(t *testing.T) {
 	} {
 		c := good
 		change(&c)
-		if _, err := BootFile([]byte("c"), c); err == nil {
+		if _, err := BootFile([]byte("allpart\x04\x00\x00\x00"), c); err == nil {
 			t.Errorf("%s: no error", name)
 		}
 	}
-	if _, err := BootFile(nil, good); err == nil {
-		t.Error("no code: no error")
+}
+
+// Hooks cost their code only where they are on.
+func TestBootFileHoldsWhatTheModeNeeds(t *testing.T) {
+	for mode, code := range map[profile.HookMode]string{
+		profile.HooksEnforce: "all", profile.HooksObserve: "all", profile.HooksOff: "part",
+	} {
+		c := Config{Mode: mode, Script: "/a.py"}
+		config, err := c.Marshal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		boot, err := BootFile([]byte("allpart\x04\x00\x00\x00"), c)
+		if want := "(\x02\x00\x00\x00" + string(config) + code; err != nil || string(boot) != want {
+			t.Errorf("%s: %q, %v, want %q", mode, boot, err, want)
+		}
 	}
-	if _, err := BootFile([]byte("c"), good); err != nil {
-		t.Error(err)
+}
+
+func TestBootFileRefusesCodeThatIsNotInTwoParts(t *testing.T) {
+	for name, compiled := range map[string]string{
+		"nothing":             "",
+		"less than a length":  "\x01\x00\x00",
+		"a length alone":      "\x00\x00\x00\x00",
+		"an empty part":       "allpart\x00\x00\x00\x00",
+		"nothing but a part":  "part\x04\x00\x00\x00",
+		"a part out of reach": "allpart\x08\x00\x00\x00",
+		"a part of 4 GiB":     "allpart\xff\xff\xff\xff",
+	} {
+		if boot, err := BootFile([]byte(compiled), Config{Mode: profile.HooksOff, Script: "/a.py"}); err == nil {
+			t.Errorf("%s: no error, %q", name, boot)
+		}
 	}
 }

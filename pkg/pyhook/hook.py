@@ -1,7 +1,4 @@
-"""The hook inside the interpreter. CPython 3.8 and later.
-
-Runs before any code of the script, from a boot file (see config.go), and calls
-the script as __main__. What it does here is evidence and early, readable
+"""The hook: what is watched. What it does is evidence and early, readable
 refusals; the wall is the kernel's.
 
 Rules that everything below keeps:
@@ -16,20 +13,13 @@ Rules that everything below keeps:
   methods taken from the built-in types themselves.
 * Paths decide what is allowed; frames only decide whose line is reported.
 """
-import builtins
 import marshal
-import posix
-import sys
 import time
-from _functools import partial
-from _operator import methodcaller
 from _thread import get_native_id
-from itertools import compress, count
 
-SELF = (lambda: 0).__code__.co_filename
 MACHINERY = ('<frozen importlib._bootstrap>', '<frozen importlib._bootstrap_external>')
 ALLOWED, DENIED, OBSERVED = 0, 1, 2
-EPERM, EACCES, SIGINT = 1, 13, 2
+EPERM, EACCES = 1, 13
 
 
 def directories(paths):
@@ -86,10 +76,11 @@ def make_emit(fd, cap, text):
         except Error:
             pass  # the reader is gone, or the script closed or replaced the descriptor
 
-    def number(op, code, counters=counters, get=counters.get, add=counters.setdefault, count=count, cap=cap):
+    def number(op, code, get=counters.get, add=counters.setdefault, iter=iter,
+               numbers=range(1, 1 << 62), cap=cap):
         step = get((op, code))
         if step is None:
-            step = add((op, code), count(1).__next__)  # __next__ is one step for all threads
+            step = add((op, code), iter(numbers).__next__)  # __next__ is one step for all threads
         n = step()
         return 0 if n > cap and n & (n - 1) else n
 

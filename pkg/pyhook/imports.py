@@ -1,33 +1,8 @@
 
 
-def make_errors(number, send, runtime, boot):
-    """strip: our frames out of tracebacks. report: a record of an exception that nobody caught."""
+def make_report(number, send, runtime, strip):
+    """report: a record of an exception that nobody caught."""
     base = BaseException.__dict__
-    get_tb, set_tb = base['__traceback__'].__get__, base['__traceback__'].__set__
-    group = getattr(builtins, 'BaseExceptionGroup', None)
-    members = group.exceptions.__get__ if group else None
-
-    def strip(error, boot=boot, own=SELF, get_tb=get_tb, set_tb=set_tb, cause=base['__cause__'].__get__,
-              context=base['__context__'].__get__, group=group, members=members, isinstance=isinstance, id=id, len=len):
-        todo, done = [error], {}
-        while todo and len(done) < 1000:
-            e, todo = todo[-1], todo[:-1]
-            if e is None or id(e) in done:
-                continue
-            done[id(e)] = True
-            tb = get_tb(e)
-            while tb is not None and (tb.tb_frame.f_code is boot or tb.tb_frame.f_code.co_filename is own):
-                tb = tb.tb_next
-            set_tb(e, tb)
-            while tb is not None:
-                after = tb.tb_next
-                if after is not None and after.tb_frame.f_code.co_filename is own:
-                    tb.tb_next = after.tb_next
-                else:
-                    tb = after
-            todo += [cause(e), context(e)]
-            if group is not None and isinstance(e, group):
-                todo += members(e)
 
     def value(x, type=type, plain=(str, int, float, bytes, bool, type(None)), repr=repr, int=int,
               name=type.__dict__['__name__'].__get__):
@@ -52,7 +27,8 @@ def make_errors(number, send, runtime, boot):
             return None
         return file(error)[:400], line(error), (msg(error) if type(msg(error)) is str else '')[:1000]
 
-    def report(where, error, number=number, send=send, get_tb=get_tb, runtime=runtime, message=message, syntax=syntax,
+    def report(where, error, number=number, send=send, get_tb=base['__traceback__'].__get__, runtime=runtime,
+               message=message, syntax=syntax,
                now=time.monotonic_ns, pid=posix.getpid, tid=get_native_id, type=type, isinstance=isinstance,
                Syntax=SyntaxError, name=type.__dict__['__name__'].__get__):
         n = number(where, 2)
@@ -85,7 +61,7 @@ def make_errors(number, send, runtime, boot):
             strip(error)
             report('unraisable', error)
 
-    return strip, report, on_unraisable
+    return report, on_unraisable
 
 
 def make_imports(config, emit, runtime, strip, report, exact):
@@ -94,9 +70,11 @@ def make_imports(config, emit, runtime, strip, report, exact):
     thrower = (x for x in ())
     list(thrower)
     # A generator that has ended raises what is thrown into it without a frame of
-    # its own. So does the property below, which C reads after __new__: with it a
-    # failed import leaves the same traceback as without the wrapper.
+    # its own. So does the property below, which C reads after __new__ and which
+    # asks for the next step: with it a failed import leaves the same traceback as
+    # without the wrapper.
     base = BaseException.__dict__
+    bind = type(sys.__spec__.__repr__)  # a method: no frame, no module to load, and nobody can change it
     allowed = config['allowed']
 
     def denied(name, fromlist, restricted=frozenset(config['restricted']),
@@ -141,12 +119,12 @@ def make_imports(config, emit, runtime, strip, report, exact):
 
     get_tb, set_tb = base['__traceback__'].__get__, base['__traceback__'].__set__
 
-    def failed(cls, error, throw=thrower.throw, get_tb=get_tb, set_tb=set_tb, make=object.__new__, partial=partial):
+    def failed(cls, error, throw=thrower.throw, get_tb=get_tb, set_tb=set_tb, make=object.__new__, bind=bind):
         tb = get_tb(error)
         if tb is not None:
             set_tb(error, tb.tb_next)  # the wrapper's own frame comes first
         outcome = make(cls)
-        outcome.fail = partial(throw, error)
+        outcome.__next__ = bind(throw, error)
         return outcome
 
     patched = []
@@ -158,8 +136,8 @@ def make_imports(config, emit, runtime, strip, report, exact):
                 patches[name](modules[name])
 
     class Import:
-        __slots__ = ('fail',)
-        __init__ = property(methodcaller('fail'))
+        __slots__ = ('__next__',)
+        __init__ = property(next)
 
         def __new__(cls, tools, name, globals=None, locals=None, fromlist=(), level=0):
             original, check, failed, runtime, later, getframe, exact, Any, info = tools
@@ -201,9 +179,9 @@ def make_imports(config, emit, runtime, strip, report, exact):
         code = kind.__new__.__code__
         # Under this name warnings look past the wrapper for whom to blame.
         kind.__new__.__code__ = code.replace(co_filename=MACHINERY[0])
-        # The name that a call with wrong arguments is told under.
-        kind.__new__.__qualname__ = original.__name__
-        return partial(kind, (original, check, failed, runtime, later, sys._getframe, exact, BaseException, sys.exc_info))
+        # The name that it has, also where a call has wrong arguments.
+        kind.__name__ = kind.__qualname__ = kind.__new__.__qualname__ = original.__name__
+        return bind(kind, (original, check, failed, runtime, later, sys._getframe, exact, BaseException, sys.exc_info))
 
     def patch_importlib(module):
         module.import_module = wrap(ImportModule, module.import_module)
@@ -223,3 +201,51 @@ def make_imports(config, emit, runtime, strip, report, exact):
     later.__defaults__[-1].update(importlib=patch_importlib, threading=patch_threading)
 
     builtins.__import__ = wrap(Import, builtins.__import__)
+
+
+def make_audit(handlers, mode):
+    def audit(event, args, /, get=handlers.get, odd=(IndexError, TypeError, ValueError), Refusal=PermissionError,
+              enforce=mode == 'enforce'):
+        handler = get(event)
+        if handler is None:
+            return
+        try:
+            refusal = handler(args)
+        except odd:
+            # sys.audit is public: an event of another shape than the interpreter's.
+            refusal = Refusal(1, event + ': malformed event (sbx policy)') if enforce else None
+        if refusal is None:
+            return
+        get = handler = args = Refusal = odd = None
+        raise refusal
+
+    return audit
+
+
+def install(config, home, stop, strip):
+    """Start to watch. Returns what the end needs to report."""
+    exact, text = make_text()
+    send, number, emit, counters = make_emit(config['fd'], config['cap'], text)
+    runtime, mine = make_frames(directories(config['roots']), stop)
+    judge = make_judge(config['mode'], emit)
+    report, on_unraisable = make_report(number, send, runtime, strip)
+    handlers = file_handlers(config, home, judge, exact, text, runtime, mine)
+    handlers.update(network_handlers(config, judge, text, runtime, mine))
+    handlers.update(process_handlers(config, judge, text, runtime, mine))
+    handlers.update(tamper_handlers(judge, emit, text, exact, runtime, mine))
+    handlers['sys.unraisablehook'] = on_unraisable
+    make_imports(config, emit, runtime, strip, report, exact)
+
+    cap = config['cap']
+
+    def end(status):
+        totals = [(op, code, n) for (op, code), n in [(key, counters[key]() - 1) for key in list(counters)] if n > cap]
+        while True:  # as many records as it takes at less than PIPE_BUF each
+            send((4, posix.getpid(), get_native_id(), time.monotonic_ns(), status, tuple(totals[:50])))
+            totals = totals[50:]
+            if not totals:
+                return
+
+    send((1, posix.getpid(), get_native_id(), time.monotonic_ns(), '%d.%d.%d' % sys.version_info[:3], config['mode']))
+    sys.addaudithook(make_audit(handlers, config['mode']))
+    return report, end

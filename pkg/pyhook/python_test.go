@@ -26,18 +26,24 @@ type python struct {
 	minor   int
 	prefix  string
 	path    []string // sys.path[1:] with site
-	code    []byte   // Source, compiled and marshalled
+	code    []byte   // Source, as BootFile takes it
 }
 
 const probe = `
 import sys, marshal, json
-code = compile(sys.stdin.buffer.read(), sys.argv[1], 'exec')
+source = sys.stdin.buffer.read()
+code, small = [marshal.dumps(compile(s, sys.argv[1], 'exec', dont_inherit=True, optimize=2)) for s in (source, source.partition(b'\f')[0])]
+code += small + len(small).to_bytes(4, 'little')
 print(json.dumps({'version': sys.version.split()[0], 'major': sys.version_info[0], 'minor': sys.version_info[1],
-    'prefix': sys.prefix, 'path': sys.path[1:], 'exe': sys.executable, 'code': marshal.dumps(code).hex()}))
+    'prefix': sys.prefix, 'path': sys.path[1:], 'exe': sys.executable, 'code': code.hex()}))
 `
 
 var pythons = sync.OnceValues(func() ([]python, error) {
-	candidates, err := filepath.Glob("/root/.pyenv/versions/*/bin/python3")
+	home, err := os.UserHomeDir()
+	if err != nil {
+		home = "/"
+	}
+	candidates, err := filepath.Glob(filepath.Join(home, ".pyenv/versions/*/bin/python3"))
 	if err != nil {
 		return nil, err
 	}

@@ -1,50 +1,46 @@
+"""The hook inside the interpreter. CPython 3.8 and later.
+
+Runs before any code of the script, from a boot file (see config.go), and calls
+the script as __main__. This part is the whole of it where hooks are off; for the
+rest, and the rules that all of it keeps, see hook.py.
+"""
+import builtins
+import posix
+import sys
+
+SELF = (lambda: 0).__code__.co_filename
+SIGINT = 2
 
 
-def make_audit(handlers, mode):
-    def audit(event, args, /, get=handlers.get, odd=(IndexError, TypeError, ValueError), Refusal=PermissionError,
-              enforce=mode == 'enforce'):
-        handler = get(event)
-        if handler is None:
-            return
-        try:
-            refusal = handler(args)
-        except odd:
-            # sys.audit is public: an event of another shape than the interpreter's.
-            refusal = Refusal(1, event + ': malformed event (sbx policy)') if enforce else None
-        if refusal is None:
-            return
-        get = handler = args = Refusal = odd = None
-        raise refusal
+def make_strip(boot):
+    """strip: our frames out of tracebacks."""
+    base = BaseException.__dict__
+    group = getattr(builtins, 'BaseExceptionGroup', None)
 
-    return audit
+    def strip(error, boot=boot, own=SELF, get_tb=base['__traceback__'].__get__, set_tb=base['__traceback__'].__set__,
+              cause=base['__cause__'].__get__, context=base['__context__'].__get__, group=group,
+              members=group and group.exceptions.__get__, isinstance=isinstance, id=id, len=len):
+        todo, done = [error], {}
+        while todo and len(done) < 1000:
+            e, todo = todo[-1], todo[:-1]
+            if e is None or id(e) in done:
+                continue
+            done[id(e)] = True
+            tb = get_tb(e)
+            while tb is not None and (tb.tb_frame.f_code is boot or tb.tb_frame.f_code.co_filename is own):
+                tb = tb.tb_next
+            set_tb(e, tb)
+            while tb is not None:
+                after = tb.tb_next
+                if after is not None and after.tb_frame.f_code.co_filename is own:
+                    tb.tb_next = after.tb_next
+                else:
+                    tb = after
+            todo += [cause(e), context(e)]
+            if group is not None and isinstance(e, group):
+                todo += members(e)
 
-
-def install(config, home, boot, stop):
-    exact, text = make_text()
-    send, number, emit, counters = make_emit(config['fd'], config['cap'], text)
-    runtime, mine = make_frames(directories(config['roots']), stop)
-    judge = make_judge(config['mode'], emit)
-    strip, report, on_unraisable = make_errors(number, send, runtime, boot)
-    handlers = file_handlers(config, home, judge, exact, text, runtime, mine)
-    handlers.update(network_handlers(config, judge, text, runtime, mine))
-    handlers.update(process_handlers(config, judge, text, runtime, mine))
-    handlers.update(tamper_handlers(judge, emit, text, exact, runtime, mine))
-    handlers['sys.unraisablehook'] = on_unraisable
-    make_imports(config, emit, runtime, strip, report, exact)
-
-    cap = config['cap']
-
-    def end(status):
-        totals = [(op, code, n) for (op, code), n in [(key, counters[key]() - 1) for key in list(counters)] if n > cap]
-        while True:  # as many records as it takes at less than PIPE_BUF each
-            send((4, posix.getpid(), get_native_id(), time.monotonic_ns(), status, tuple(totals[:50])))
-            totals = totals[50:]
-            if not totals:
-                return
-
-    send((1, posix.getpid(), get_native_id(), time.monotonic_ns(), '%d.%d.%d' % sys.version_info[:3], config['mode']))
-    sys.addaudithook(make_audit(handlers, config['mode']))
-    return strip, report, end
+    return strip
 
 
 class SiteBuiltin:
@@ -127,7 +123,8 @@ def read(script):
     try:
         fd = posix.open(script, posix.O_RDONLY | posix.O_CLOEXEC)
         try:
-            return b''.join(iter(lambda: posix.read(fd, 1 << 16), b''))
+            size = posix.fstat(fd).st_size + 4096  # none for a pipe
+            return b''.join(iter(lambda: posix.read(fd, size), b''))
         finally:
             posix.close(fd)
     except IsADirectoryError:
@@ -137,9 +134,47 @@ def read(script):
         posix._exit(2)
 
 
-def load(script, source):
+def compiled(script, source):
+    """The code of a script that compiles without a complaint, else None.
+
+    compile() first makes all the classes of the ast module, which takes longer
+    than everything else here together. exec() does not, but runs the code and
+    names it "<string>": so the frame is left before its first instruction.
+    """
+    space, found, warnings = {}, [], sys.modules['_warnings']
+
+    def take(frame, event, arg):
+        if frame.f_globals is space:
+            found.append(frame.f_code)
+            raise StopIteration
+
+    # A warning would name the wrong file: let compile() give it.
+    warnings.filters.insert(0, ('error', None, Warning, None, 0))
+    warnings._filters_mutated()
+    sys.settrace(take)
+    try:
+        exec(source, space)
+    except Exception:
+        pass
+    finally:
+        sys.settrace(None)
+        del warnings.filters[0]
+        warnings._filters_mutated()
+    if not found:
+        return None
+    sys.modules['_imp']._fix_co_filename(found[0], script)
+    return found[0]
+
+
+def load(script, source, start):
     """Compile as the interpreter does from a file: its complaints about the
     encoding differ from those of compile()."""
+    try:
+        code = compiled(script, source) if sys.version_info < (3, 14) else None
+    finally:
+        start()  # later than this: tracing is an event
+    if code is not None:
+        return code
     try:
         return compile(source, script, 'exec', dont_inherit=True)
     except (SyntaxError, ValueError) as e:
@@ -230,13 +265,32 @@ def show(error, display, strip):
     return 1
 
 
-def flush_open_files():
+def collector():
+    """The module gc, without leaving it behind: a script finds it as not imported."""
+    imp = sys.modules['_imp']
+    gc = imp.create_builtin(type(sys.__spec__)('gc', None))
+    imp.exec_builtin(gc)
+    sys.modules.pop('gc', None)
+    return gc
+
+
+def promotions(gc):
+    """How often the collector has put younger objects among the oldest."""
+    return [generation['collections'] for generation in gc.get_stats()[1:]]
+
+
+def flush_open_files(gc, before):
     """Flush what the interpreter would flush when it frees it. False if there is
     more to do then than that: finalizers, suspended generators, files whose class
     is written in Python. Only the interpreter's own end can do these."""
-    import gc
     io = sys.modules['_io']
-    objects = gc.get_objects()
+    frozen, promoted = before
+    if gc.get_freeze_count() > frozen:
+        return False  # these objects are not listed
+    if promotions(gc) == promoted and 'gc' not in sys.modules and sys.version_info < (3, 14):
+        objects = gc.get_objects(0) + gc.get_objects(1)  # all that the script has made
+    else:
+        objects = gc.get_objects()
     kinds = set(map(type, objects))
     lineage, space = type.__dict__['__mro__'].__get__, type.__dict__['__dict__'].__get__
     builtin = type(object.__init__)
@@ -248,7 +302,7 @@ def flush_open_files():
             return False
     generator, streams = type(x for x in ()), (io.TextIOWrapper, io._BufferedIOBase)
     wanted = {kind for kind in kinds if kind is generator or issubclass(kind, streams)}
-    found = list(compress(objects, map(wanted.__contains__, map(type, objects))))
+    found = [o for o in objects if type(o) in wanted]
     if any([type(o) is generator and o.gi_frame is not None for o in found]):
         return False
     for layer in streams:  # text first: it fills the buffer below
@@ -261,7 +315,7 @@ def flush_open_files():
     return True
 
 
-def finish(status, failure, fast, end):
+def finish(status, failure, flush, end):
     """What Py_FinalizeEx() does that a script can see, and then the end."""
     interrupted = isinstance(failure, KeyboardInterrupt)
     # Too large for a C long: the interpreter's complaint differs by version.
@@ -281,7 +335,7 @@ def finish(status, failure, fast, end):
                 stream.flush()
         except BaseException:
             clean = False  # the interpreter says so itself, and makes the status 120
-    fast = clean and not huge and fast and flush_open_files()
+    fast = clean and not huge and flush()
     end(130 if interrupted else status if clean else 120)
     if not fast:
         if interrupted:
@@ -296,18 +350,31 @@ def finish(status, failure, fast, end):
 
 
 def begin(config, source, boot, stop):
-    """All that comes before the script. Returns what main() runs, and what it does afterwards."""
-    display, fast = sys.excepthook, config['fastexit']
+    """All that comes before the script. Returns what main() runs, what it does
+    right before, and what afterwards."""
+    gc = collector()
+    gc.disable()  # nothing that is made until the script starts is garbage
+    display, strip = sys.excepthook, make_strip(boot)
     module, packed = prepare(config, source)
-    if config['mode'] == 'off':
-        strip = make_errors(None, None, None, boot)[0]
-        report = end = lambda *a: None
-    else:
-        strip, report, end = install(config, sys.path[0], boot, stop)
-    if fast:
-        # What is there now has nothing to flush: the look at the end passes it by.
-        import gc
-        gc.freeze()
+    report = end = lambda *a: None
+    flush = lambda: False
+
+    def start():
+        nonlocal report, end, flush
+        if config['mode'] != 'off':
+            report, end = install(config, sys.path[0], stop, strip)
+        if config['fastexit']:
+            # What is there now has nothing to flush. It is put among the oldest
+            # objects, and the end looks at the younger ones.
+            frozen = gc.get_freeze_count()
+            if frozen:
+                gc.collect(1)  # 3.12 freezes its own first objects, which have to stay so
+            else:
+                gc.freeze()
+                gc.unfreeze()
+            before = frozen, promotions(gc)
+            flush = lambda: flush_open_files(gc, before)
+        gc.enable()
 
     def conclude(failure):
         status = 0
@@ -317,24 +384,28 @@ def begin(config, source, boot, stop):
             strip(failure)
             report('main', failure)
             status = show(failure, display, strip)
-        finish(status, failure, fast, end)
+        finish(status, failure, flush, end)
 
-    return module, packed, conclude
+    return module, packed, start, conclude
 
 
 def main(config, /, begin=begin, read=read, load=load, getframe=sys._getframe, exec=exec, Any=BaseException):
     source = read(config['script'])
-    module, packed, conclude = begin(config, source, getframe(1).f_code, getframe().f_code)
-    failure = None
+    module, packed, start, conclude = begin(config, source, getframe(1).f_code, getframe().f_code)
+    code = failure = None
     try:
         if packed:
+            start()
+            start = None
             import runpy
             runpy._run_module_as_main('__main__', False)
         else:
-            exec(load(config['script'], source), module.__dict__)
+            code = load(config['script'], source, start)
+            source = start = None
+            exec(code, module.__dict__)
     except Any as e:
         failure = e
-    source = None
+    code = source = start = None
     conclude(failure)
 
 

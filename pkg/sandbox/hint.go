@@ -3,6 +3,7 @@ package sandbox
 import (
 	"errors"
 	"io"
+	"io/fs"
 
 	"golang.org/x/sys/unix"
 
@@ -13,11 +14,11 @@ import (
 // one place for such sentences.
 func jailHint(err error, root bool) string {
 	var step *jail.SetupError
-	if !errors.As(err, &step) {
-		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) {
-			return "the init stage was ended before it could say why: look for an out-of-memory kill (dmesg) or a low limit (ulimit -a)"
-		}
-		return "sbx report the text above as a bug, with the output of uname -a"
+	switch {
+	case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE):
+		return "raise the limit on open files (ulimit -n)"
+	case !errors.As(err, &step):
+		return hostHint(err)
 	}
 	switch step.Op {
 	case "clone":
@@ -42,12 +43,36 @@ func jailHint(err error, root bool) string {
 		return "the interpreter did not start inside the jail; delete sbx's cache (~/.cache/sbx) and try again, or name another with --python"
 	case "join cgroup":
 		return "the cgroup refused the process; see whether its group still exists and whether the host limits it further"
-	case "write", "create":
+	case "write", "create", "mkdir", "symlink":
 		if step.Errno == unix.ENOSPC {
 			return "the program does not fit into the jail: raise --tmp-size"
 		}
+	case "prctl", "capset":
+		return layerHint("capabilities")
+	case "getrlimit", "setrlimit":
+		return layerHint("rlimits")
+	}
+	if step.Errno == 0 {
+		return bugHint
 	}
 	return "the step above was refused by this host; sbx runs on Linux 5.15 and later with user namespaces"
+}
+
+// bugHint is for what no host should bring about.
+const bugHint = "report the text above as a bug, with the output of uname -a"
+
+// hostHint is for what failed on the host's side: the copy of the program, or
+// the conversation with the init stage.
+func hostHint(err error) string {
+	switch {
+	case errors.Is(err, jail.ErrChanged), errors.Is(err, fs.ErrNotExist):
+		return "somebody writes to the folder while it is copied; run it again when it rests"
+	case errors.Is(err, fs.ErrPermission):
+		return "make all files of the folder readable for the user who runs sbx (chmod -R +r), or choose another folder"
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, unix.EPIPE), errors.Is(err, unix.ECONNRESET):
+		return "the init stage was ended before it could say why: look for an out-of-memory kill (dmesg) or a low limit (ulimit -a)"
+	}
+	return bugHint
 }
 
 // planHint says what to do about a jail that cannot be planned.

@@ -98,6 +98,14 @@ func layerHint(name string) string {
 		return "the kernel must have CONFIG_SECCOMP_FILTER and no outer filter may forbid seccomp(2) or hold a listener of its own"
 	case "landlock":
 		return "boot with lsm=landlock,... (kernel 5.13 and later)"
+	case "cgroupns":
+		return "the kernel must have CONFIG_CGROUPS, and no outer filter may forbid unshare(2)"
+	case "no_new_privs", "capabilities":
+		return "no outer filter may forbid prctl(2) and capset(2)"
+	case "rlimits":
+		return "no outer filter may forbid prlimit(2)"
+	case "wall_clock":
+		return "set a limit with --timeout, or with limits.wall in the profile"
 	case "python_hooks":
 		return "use --hooks observe or enforce"
 	}

@@ -12,6 +12,8 @@ import (
 	"path"
 	"path/filepath"
 	"regexp"
+	"slices"
+	"strings"
 	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
@@ -36,12 +38,18 @@ type program struct {
 	SHA256  string // of the script, or of __main__.py
 	Files   []jail.Source
 	Skipped []string // entries of a directory that cannot be copied
-	root    *os.Root // kept open until the files were sent
+
+	main   *mainFile // of a directory
+	root   *os.Root  // kept open until the files were sent
+	beside *program  // what runs, where that is not in the workspace
 }
 
 func (p *program) Close() {
 	if p.root != nil {
 		_ = p.root.Close()
+	}
+	if p.beside != nil {
+		p.beside.Close()
 	}
 }
 
@@ -75,13 +83,20 @@ func loadProgram(script, workspace string, stdin io.Reader, limits treeLimits) (
 
 // openScript opens a script without following it into anything that blocks.
 func openScript(script string) (*os.File, fs.FileInfo, error) {
+	// Looked at first, because some devices do something when they are opened,
+	// and a socket cannot be; and again, because another may have come.
+	info, err := os.Stat(script)
+	if err == nil && !info.IsDir() {
+		if err := regular(info); err != nil {
+			return nil, nil, scriptError(script, err)
+		}
+	}
 	f, err := os.OpenFile(script, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
 	if err != nil {
 		return nil, nil, scriptError(script, err)
 	}
-	info, err := f.Stat()
-	if err == nil && !info.Mode().IsRegular() && !info.IsDir() {
-		err = fmt.Errorf("it is a %s, not a regular file", kindOf(info.Mode()))
+	if info, err = f.Stat(); err == nil && !info.IsDir() {
+		err = regular(info)
 	}
 	if err != nil {
 		f.Close()
@@ -90,8 +105,18 @@ func openScript(script string) (*os.File, fs.FileInfo, error) {
 	return f, info, nil
 }
 
+// regular says what is wrong with a file that is not a regular one.
+func regular(info fs.FileInfo) error {
+	if info.Mode().IsRegular() {
+		return nil
+	}
+	return fmt.Errorf("it is a %s, not a regular file", kindOf(info.Mode()))
+}
+
 func kindOf(m fs.FileMode) string {
 	switch {
+	case m.IsDir():
+		return "directory"
 	case m&fs.ModeNamedPipe != 0:
 		return "FIFO"
 	case m&fs.ModeDevice != 0:
@@ -102,6 +127,8 @@ func kindOf(m fs.FileMode) string {
 	return "special file"
 }
 
+var errTooLarge = fmt.Errorf("it is larger than %d MiB", maxScript>>20)
+
 func scriptError(script string, err error) error {
 	e := &Error{Op: "read script", Path: script, Err: err, Exit: 126, Hint: "a script is a regular file, a directory with a __main__.py, or - for standard input"}
 	switch {
@@ -109,13 +136,15 @@ func scriptError(script string, err error) error {
 		e.Exit, e.Hint = 127, "check the path; flags of sbx come before the script, its own arguments after it"
 	case errors.Is(err, fs.ErrPermission):
 		e.Hint = "make it readable for the user who runs sbx (chmod +r)"
+	case errors.Is(err, errTooLarge):
+		e.Hint = "pass data in files beside the script with --workspace, not inside it"
 	}
 	return e
 }
 
 func single(host, name string, data []byte) (*program, error) {
 	if len(data) > maxScript {
-		return nil, &Error{Op: "read script", Path: host, Exit: 126, Err: fmt.Errorf("it is larger than %d MiB", maxScript>>20), Hint: "pass data in files beside the script with --workspace, not inside it"}
+		return nil, scriptError(host, errTooLarge)
 	}
 	if err := checkEncoding(data); err != nil {
 		return nil, &Error{Op: "read script", Path: host, Exit: 126, Err: err, Hint: "save it as UTF-8, or declare its encoding in the first line: # -*- coding: latin-1 -*-"}
@@ -128,16 +157,23 @@ func single(host, name string, data []byte) (*program, error) {
 // coding is the declaration of PEP 263.
 var coding = regexp.MustCompile(`^[ \t\f]*#.*?coding[:=][ \t]*[-_.a-zA-Z0-9]+`)
 
+// endOfArchive is in every zip file. A zip application may begin with a line for
+// the kernel, #!/usr/bin/env python3.
+var endOfArchive = []byte("PK\x05\x06")
+
 // checkEncoding refuses what Python would refuse, before anything is started.
 func checkEncoding(data []byte) error {
-	if utf8.Valid(data) || bytes.HasPrefix(data, []byte("PK\x03\x04")) { // a zip application
+	if utf8.Valid(data) || bytes.Contains(data, endOfArchive) {
 		return nil
 	}
 	rest := data
 	for range 2 {
-		line, after, _ := bytes.Cut(rest, []byte("\n"))
+		line, after := firstLine(rest)
 		if coding.Match(line) {
 			return nil
+		}
+		if line = bytes.TrimLeft(line, " \t\f"); len(line) > 0 && line[0] != '#' {
+			break // after code nothing is declared
 		}
 		rest = after
 	}
@@ -155,18 +191,34 @@ func checkEncoding(data []byte) error {
 	return fmt.Errorf("line %d is not UTF-8 and no encoding is declared", line)
 }
 
+// firstLine splits where Python does: at \n, \r\n, and \r alone.
+func firstLine(data []byte) (line, rest []byte) {
+	end := bytes.IndexAny(data, "\r\n")
+	if end < 0 {
+		return data, nil
+	}
+	next := end + 1
+	if bytes.HasPrefix(data[end:], []byte("\r\n")) {
+		next++
+	}
+	return data[:end], data[next:]
+}
+
 // loadDirectory copies a directory with a __main__.py, as "python DIR" runs it.
 func loadDirectory(dir string, limits treeLimits) (*program, error) {
-	root, err := os.OpenRoot(dir)
+	root, err := openRoot(dir)
 	if err != nil {
 		return nil, scriptError(dir, err)
 	}
 	p := &program{Host: dir, root: root}
-	sum, err := hashFile(root, "__main__.py")
-	if err != nil {
+	if p.main, err = readMain(root, "__main__.py"); err != nil {
 		p.Close()
+		var named *fs.PathError
+		if errors.As(err, &named) {
+			err = named.Err
+		}
 		return nil, &Error{
-			Op: "run directory", Path: dir, Exit: 126, Err: fmt.Errorf("__main__.py: %w", errors.Unwrap(err)),
+			Op: "run directory", Path: dir, Exit: 126, Err: fmt.Errorf("__main__.py: %w", err),
 			Hint: "name the script itself and pass its folder with --workspace, or add a __main__.py",
 		}
 	}
@@ -174,13 +226,13 @@ func loadDirectory(dir string, limits treeLimits) (*program, error) {
 	if err != nil {
 		abs = dir
 	}
-	p.SHA256, p.Jail = sum, path.Join(jail.ScriptDir, jail.ScriptName(abs))
+	p.SHA256, p.Jail = p.main.sum(), path.Join(jail.ScriptDir, jail.ScriptName(abs))
 	return p, p.copyTree(p.Jail, limits)
 }
 
 // loadWorkspace copies a folder; the script is in it, or beside it.
 func loadWorkspace(script, dir string, limits treeLimits) (*program, error) {
-	root, err := os.OpenRoot(dir)
+	root, err := openRoot(dir)
 	if err != nil {
 		return nil, &Error{Op: "open workspace", Path: dir, Err: err, Hint: "name an existing directory that you may read"}
 	}
@@ -196,17 +248,17 @@ func loadWorkspace(script, dir string, limits treeLimits) (*program, error) {
 		if info, err := root.Stat(rel); err == nil && info.IsDir() {
 			main = path.Join(rel, "__main__.py")
 		}
-		if p.SHA256, err = hashFile(root, main); err != nil {
+		if p.main, err = readMain(root, main); err != nil {
 			p.Close()
 			return nil, scriptError(script, err)
 		}
+		p.SHA256 = p.main.sum()
 	} else {
-		alone, err := loadProgram(script, "", nil, limits)
-		if err != nil {
+		if p.beside, err = loadProgram(script, "", nil, limits); err != nil {
 			p.Close()
 			return nil, err
 		}
-		p.Jail, p.SHA256, p.Files = alone.Jail, alone.SHA256, alone.Files
+		p.Jail, p.SHA256, p.Files, p.Skipped = p.beside.Jail, p.beside.SHA256, p.beside.Files, p.beside.Skipped
 	}
 	return p, p.copyTree(jail.WorkspaceDir, limits)
 }
@@ -237,17 +289,40 @@ func within(dir, script string) (rel string, inside bool, err error) {
 	return rel, true, nil
 }
 
-func hashFile(root *os.Root, name string) (string, error) {
-	f, err := root.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0)
+// openRoot opens a directory. The slash keeps open(2) from waiting at a FIFO: it
+// asks for a directory.
+func openRoot(dir string) (*os.Root, error) { return os.OpenRoot(dir + "/") }
+
+// mainFile is the file of a directory that runs. Its bytes are kept: those of
+// the hash are those that run, whatever becomes of the file.
+type mainFile struct {
+	info fs.FileInfo
+	data []byte
+}
+
+func (m *mainFile) sum() string {
+	sum := sha256.Sum256(m.data)
+	return hex.EncodeToString(sum[:])
+}
+
+func readMain(root *os.Root, name string) (*mainFile, error) {
+	f, err := root.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	defer f.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, io.LimitReader(f, maxScript)); err != nil {
-		return "", err
+	info, err := f.Stat()
+	if err == nil {
+		err = regular(info)
 	}
-	return hex.EncodeToString(h.Sum(nil)), nil
+	if err != nil {
+		return nil, err
+	}
+	data, err := io.ReadAll(io.LimitReader(f, maxScript+1))
+	if err == nil && len(data) > maxScript {
+		err = errTooLarge
+	}
+	return &mainFile{info, data}, err
 }
 
 // copyTree lists the directory for the jail. The bytes are read later, through
@@ -255,16 +330,9 @@ func hashFile(root *os.Root, name string) (string, error) {
 // followed.
 func (p *program) copyTree(to string, limits treeLimits) error {
 	var total, entries int64
-	err := fs.WalkDir(p.root.FS(), ".", func(name string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
+	err := walk(p.root, ".", limits.entries, func(name string, info fs.FileInfo) error {
 		entries++
 		target := path.Join(to, name)
-		info, err := d.Info()
-		if err != nil {
-			return err
-		}
 		switch mode := info.Mode(); {
 		case mode.IsDir():
 			p.Files = append(p.Files, jail.Dir(target, 0o755))
@@ -274,13 +342,14 @@ func (p *program) copyTree(to string, limits treeLimits) error {
 				return err
 			}
 			p.Files = append(p.Files, jail.Source{File: jail.File{Path: []byte(target), Link: []byte(link)}})
+		case p.main != nil && os.SameFile(info, p.main.info):
+			total += int64(len(p.main.data))
+			p.Files = append(p.Files, jail.Bytes(target, uint32(mode.Perm()|0o600), p.main.data))
 		case mode.IsRegular():
 			total += info.Size()
 			p.Files = append(p.Files, jail.Source{
 				File: jail.File{Path: []byte(target), Mode: uint32(mode.Perm() | 0o600), Size: info.Size()},
-				Open: func() (io.ReadCloser, error) {
-					return p.root.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW, 0)
-				},
+				Open: func() (io.ReadCloser, error) { return openListed(p.root, name, info) },
 			})
 		default:
 			p.Skipped = append(p.Skipped, name)
@@ -295,4 +364,67 @@ func (p *program) copyTree(to string, limits treeLimits) error {
 		return &Error{Op: "copy directory", Path: p.Host, Err: err, Hint: "choose a smaller folder, or raise --tmp-size"}
 	}
 	return nil
+}
+
+// openListed opens a file of the directory, which must still be the one that was
+// listed: of another size it would not fit what the jail was told, and a FIFO in
+// its place would be waited for.
+func openListed(root *os.Root, name string, listed fs.FileInfo) (io.ReadCloser, error) {
+	f, err := root.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && (!os.SameFile(info, listed) || info.Size() != listed.Size()) {
+		err = jail.ErrChanged
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// walk visits a directory and what is in it, each directory before its entries,
+// these by name. It is not [fs.WalkDir], which takes no names that are not UTF-8.
+// Of one directory it reads one entry more than the limit, which visit refuses.
+func walk(root *os.Root, dir string, most int64, visit func(name string, info fs.FileInfo) error) error {
+	info, entries, err := list(root, dir, int(most)+1)
+	if err == nil {
+		err = visit(dir, info)
+	}
+	for _, e := range entries {
+		if err != nil {
+			return err
+		}
+		name := path.Join(dir, e.Name())
+		info, err = e.Info()
+		switch {
+		case err != nil:
+		case info.IsDir():
+			err = walk(root, name, most, visit)
+		default:
+			err = visit(name, info)
+		}
+	}
+	return err
+}
+
+// list reads at most so many entries of a directory, and sorts them.
+func list(root *os.Root, dir string, most int) (fs.FileInfo, []fs.DirEntry, error) {
+	f, err := root.OpenFile(dir, os.O_RDONLY|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, nil, err
+	}
+	entries, err := f.ReadDir(most)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, nil, err
+	}
+	slices.SortFunc(entries, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
+	return info, entries, nil
 }

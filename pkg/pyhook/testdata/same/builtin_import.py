@@ -10,3 +10,8 @@ from xml import dom
 builtins.__import__ = original
 import string
 print([name for name in seen if name in ('json', 'xml')], callable(original))
+import functools, importlib
+@functools.wraps(original)
+def wrapped(*args): return original(*args)
+print(original.__name__, original.__qualname__, original.__module__, wrapped.__name__, wrapped('json').__name__)
+print(importlib.import_module.__name__, importlib.import_module('json').__name__)

@@ -1,0 +1,232 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// killed is a run that notes what it was ended for.
+type killed struct{ causes []cause }
+
+func (k *killed) ender() *ender {
+	return &ender{kill: func(c cause) { k.causes = append(k.causes, c) }}
+}
+
+func (k *killed) want(t *testing.T, want ...cause) {
+	t.Helper()
+	if !slices.Equal(k.causes, want) {
+		t.Errorf("the run was killed for %q, want %q", k.causes, want)
+	}
+}
+
+func TestEnderLetsTheFirstCauseStand(t *testing.T) {
+	var run killed
+	e := run.ender()
+	e.end(causeMemory)
+	e.end(causeWall)
+	e.end(causeMemory)
+	run.want(t, causeMemory)
+	if got := e.close(); got != causeMemory {
+		t.Errorf("the run ended for %q, want %q", got, causeMemory)
+	}
+}
+
+func TestEnderTouchesNoRunThatIsOver(t *testing.T) {
+	var run killed
+	e := run.ender()
+	if got := e.close(); got != causeNone {
+		t.Errorf("a run that ended by itself is said to have ended for %q", got)
+	}
+	e.end(causeInterrupted)
+	run.want(t)
+	if got := e.close(); got != causeNone {
+		t.Errorf("a cause came after the end: %q", got)
+	}
+}
+
+func TestEndersAtTheSameTimeKillOnce(t *testing.T) {
+	causes := []cause{causeWall, causeCPU, causeMemory, causeOutput, causeInterrupted, causeSupervisor, causeStart}
+	for range 100 {
+		var run killed
+		e := run.ender()
+		start := make(chan struct{})
+		var all sync.WaitGroup
+		for _, c := range causes {
+			all.Go(func() { <-start; e.end(c) })
+		}
+		var reported cause
+		all.Go(func() { <-start; reported = e.close() })
+		close(start)
+		all.Wait()
+		switch {
+		case reported == causeNone && len(run.causes) == 0: // it was over before the first
+		case len(run.causes) != 1 || run.causes[0] != reported:
+			t.Fatalf("killed for %q, reported %q", run.causes, reported)
+		}
+	}
+}
+
+func TestWatchWallEndsTheRunAtItsLimit(t *testing.T) {
+	for _, limit := range []time.Duration{-time.Second, 0, 1, time.Millisecond, 10 * time.Second, 24 * time.Hour} {
+		synctest.Test(t, func(t *testing.T) {
+			var run killed
+			start := time.Now()
+			watchWall(t.Context(), limit, run.ender())
+			run.want(t, causeWall)
+			if took, want := time.Since(start), max(limit, 0); took != want {
+				t.Errorf("a limit of %s was up after %s", limit, took)
+			}
+		})
+	}
+}
+
+func TestWatchWallEndsWithTheRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second-1)
+		defer cancel()
+		var run killed
+		start := time.Now()
+		watchWall(ctx, time.Second, run.ender())
+		run.want(t)
+		if took := time.Since(start); took != time.Second-1 {
+			t.Errorf("it ended after %s", took)
+		}
+	})
+}
+
+// TestWatchMemoryEndsTheRunAtTheLookThatFindsTooMuch: exactly the limit is
+// allowed, and an account that cannot be read now may be read at the next look.
+func TestWatchMemoryEndsTheRunAtTheLookThatFindsTooMuch(t *testing.T) {
+	unreadable := errors.New("no account")
+	tests := []struct {
+		name  string
+		looks []int64 // -1 cannot be read
+		at    int     // the look that finds too much, from 1
+	}{
+		{"at once", []int64{101}, 1},
+		{"exactly the limit is not too much", []int64{100, 100, 101}, 3},
+		{"below, above", []int64{0, 50, 99, 1 << 40}, 4},
+		{"an account that is missing for a while", []int64{50, -1, -1, 101}, 4},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var run killed
+				looks := 0
+				used := func() (int64, error) {
+					have := tt.looks[looks]
+					looks++
+					if have < 0 {
+						return 1 << 40, unreadable
+					}
+					return have, nil
+				}
+				start := time.Now()
+				watchMemory(t.Context(), 100, used, run.ender())
+				run.want(t, causeMemory)
+				if took, want := time.Since(start), time.Duration(tt.at)*memoryLook; looks != tt.at || took != want {
+					t.Errorf("ended after %d looks and %s, want %d and %s", looks, took, tt.at, want)
+				}
+			})
+		})
+	}
+}
+
+func TestWatchMemoryEndsWithTheRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 3*memoryLook+1)
+		defer cancel()
+		var run killed
+		looks := 0
+		watchMemory(ctx, 100, func() (int64, error) { looks++; return 100, nil }, run.ender())
+		run.want(t)
+		if looks != 3 {
+			t.Errorf("looked %d times, want 3", looks)
+		}
+	})
+}
+
+// TestWatchCPUEndsTheRunWhenItsTimeIsUsedUp, whatever share of the machine it
+// keeps busy: never before, and not much later.
+func TestWatchCPUEndsTheRunWhenItsTimeIsUsedUp(t *testing.T) {
+	const limit = 10 * time.Second
+	cpus := runtime.NumCPU()
+	shares := []float64{0.01, 0.5, 1}
+	for n := 2; n <= cpus; n *= 2 {
+		shares = append(shares, float64(n))
+	}
+	shares = append(shares, float64(cpus))
+	for _, busy := range shares {
+		synctest.Test(t, func(t *testing.T) {
+			var run killed
+			looks := 0
+			start := time.Now()
+			used := func() (time.Duration, error) {
+				looks++
+				return time.Duration(busy * float64(time.Since(start))), nil
+			}
+			watchCPU(t.Context(), limit, used, run.ender())
+			run.want(t, causeCPU)
+			due := time.Duration(float64(limit) / busy)
+			if late := time.Since(start) - due; late < -time.Microsecond || late > 2*time.Millisecond {
+				t.Errorf("%g of %d processors busy: ended %s after its time was used up", busy, cpus, late)
+			}
+			if busy == float64(cpus) && looks > 2 {
+				t.Errorf("all %d processors busy: looked %d times where the first look was due", cpus, looks)
+			}
+			if looks > 20000 {
+				t.Errorf("%g of %d processors busy: looked %d times", busy, cpus, looks)
+			}
+		})
+	}
+}
+
+func TestWatchCPULooksSeldomAtARunThatSleeps(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const limit = time.Second
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		var run killed
+		looks := 0
+		watchCPU(ctx, limit, func() (time.Duration, error) { looks++; return 0, nil }, run.ender())
+		run.want(t)
+		if most := runtime.NumCPU() * int(time.Hour/limit); looks > most {
+			t.Errorf("looked %d times in an hour, want at most %d", looks, most)
+		}
+	})
+}
+
+func TestWatchCPUIsOverWhenTheAccountIs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var run killed
+		looks := 0
+		start := time.Now()
+		watchCPU(t.Context(), time.Second, func() (time.Duration, error) {
+			looks++
+			return time.Hour, errors.New("no account")
+		}, run.ender())
+		run.want(t)
+		if want := time.Second / time.Duration(runtime.NumCPU()); looks != 1 || time.Since(start) != want {
+			t.Errorf("%d looks in %s, want one after %s", looks, time.Since(start), want)
+		}
+	})
+}
+
+func TestWatchCPUEndsWithTheRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		var run killed
+		watchCPU(ctx, time.Second, func() (time.Duration, error) {
+			t.Error("a run that is over is looked at")
+			return 0, nil
+		}, run.ender())
+		run.want(t)
+	})
+}
