@@ -440,7 +440,7 @@ func pipesOfFewDescriptors() error {
 		case room == 8:
 			p.closeAll()
 		case !errors.As(err, &own) || !errors.Is(err, unix.EMFILE) || !strings.Contains(own.Hint, "ulimit -n"):
-			return fmt.Errorf("with room for %d the error is %v, want EMFILE with a hint", room, err)
+			return fmt.Errorf("with room for %d the error is %w, want EMFILE with a hint", room, err)
 		}
 		limit.Cur = limit.Max
 		if err := unix.Prlimit(0, unix.RLIMIT_NOFILE, &limit, nil); err != nil {
