@@ -212,6 +212,7 @@ func TestReportPathIsJudgedBeforeTheRun(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
+			t.Cleanup(func() { _ = os.Chmod("locked", 0o755) }) // or its file could not be removed
 			before := filesIn(t, ".")
 			err := refusedReport(t, tt.report)
 			if tt.want != nil && !errors.Is(err, tt.want) {
@@ -268,6 +269,23 @@ func TestLinkThatComesDuringTheRunIsReplaced(t *testing.T) {
 	writeReport(t, r, "new")
 	wantFile(t, dir+"/report.json", "new")
 	wantFile(t, dir+"/precious", "old")
+}
+
+// TestReportFollowsItsDirectory, and not its name.
+func TestReportFollowsItsDirectory(t *testing.T) {
+	dir := t.TempDir()
+	if err := directory("before", 0o755)(dir); err != nil {
+		t.Fatal(err)
+	}
+	r := reportOf(t, dir+"/before/report.json")
+	for _, err := range []error{os.Rename(dir+"/before", dir+"/after"), os.Mkdir(dir+"/elsewhere", 0o755), link("elsewhere", "before")(dir)} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	writeReport(t, r, "new")
+	wantFile(t, dir+"/after/report.json", "new")
+	wantFiles(t, dir+"/elsewhere", "")
 }
 
 func TestDirectoryThatComesDuringTheRunIsAnErrorThatLeavesNothing(t *testing.T) {

@@ -137,10 +137,17 @@ func (j *Jail) sendFile(src Source) error {
 	if err != nil {
 		return err
 	}
-	if n != src.Size {
+	var more [1]byte
+	if n != src.Size || readsMore(in, more[:]) {
 		return ErrChanged
 	}
 	return nil
+}
+
+// readsMore says whether there is something left to read.
+func readsMore(in io.Reader, buf []byte) bool {
+	n, _ := io.ReadFull(in, buf)
+	return n > 0
 }
 
 // Ready waits until the jail stands and the thread that will start Python is

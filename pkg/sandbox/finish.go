@@ -85,7 +85,9 @@ func (x *execution) finish(ctx context.Context, exit *jail.Exit, c cause) *endin
 	end.usage, usage = x.group.Usage()
 	end.events, events = x.group.Events()
 	end.accounts = errors.Join(usage, events)
-	if stats := end.sup.Hook; stats.Started {
+	if stats := end.sup.Hook; x.spec.Profile.Python.Hooks == profile.HooksOff {
+		x.layers.absent("python_hooks", "the hook is off")
+	} else if stats.Started {
 		x.layers.active("python_hooks", fmt.Sprintf("its start record, mode %s; evidence, no wall", stats.Mode))
 	} else {
 		x.layers.absent("python_hooks", "no start record came from the hook")

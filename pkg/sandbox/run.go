@@ -142,6 +142,9 @@ func (x *execution) prepare(ctx context.Context) error {
 	}
 	x.phase("interpreter")
 
+	if s.Program == nil {
+		s.Program = strings.NewReader("")
+	}
 	limits := treeLimits{bytes: int64(s.Profile.Limits.TmpSize), entries: s.Profile.Limits.TmpInodes}
 	if x.program, err = loadProgram(s.Script, s.Workspace, cancelable{ctx, s.Program}, limits); err != nil {
 		return err
@@ -259,7 +262,7 @@ func (x *execution) spawn() error {
 	}
 	p := x.pipes
 	if err := p.give(x.ids.UID, x.ids.GID); err != nil {
-		return &Error{Op: "give the script its streams", Err: err}
+		return &Error{Op: "give the script its streams", Err: err, Hint: "as root, sbx makes its pipes the jail's (fchown(2)): it needs CAP_CHOWN, or run it as a plain user"}
 	}
 	x.jail, err = jail.Start(jail.Spawn{
 		IDs: x.ids, Namespaces: jail.Namespaces(x.spec.Profile),

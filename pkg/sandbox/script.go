@@ -333,6 +333,9 @@ func (p *program) copyTree(to string, limits treeLimits) error {
 	err := walk(p.root, ".", limits.entries, func(name string, info fs.FileInfo) error {
 		entries++
 		target := path.Join(to, name)
+		if len(target) >= unix.PathMax {
+			return fmt.Errorf("a path of %d bytes: %w", len(target), unix.ENAMETOOLONG)
+		}
 		switch mode := info.Mode(); {
 		case mode.IsDir():
 			p.Files = append(p.Files, jail.Dir(target, 0o755))

@@ -508,31 +508,46 @@ func TestNamesThatAreNotUTF8(t *testing.T) {
 	}
 }
 
-func TestDeepTreeNeedsNoDescriptorPerLevel(t *testing.T) {
-	var before, after unix.Rlimit
-	mustDo(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &before))
-	deep := strings.Repeat("d/", 1200) // a soft limit of 1024 is common
+// deepTree makes a directory with a __main__.py and so many levels below it.
+func deepTree(t *testing.T, levels int) string {
+	t.Helper()
 	dir := t.TempDir()
-	t.Cleanup(func() { mustDo(t, removeDeep(dir)) })
 	mustDo(t, os.WriteFile(dir+"/__main__.py", nil, 0o600))
-	mustDo(t, os.MkdirAll(dir+"/"+deep, 0o755))
-	limit := before
-	limit.Cur = min(limit.Cur, 256)
-	mustDo(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &limit))
-	p, err := loadProgram(dir, "", nil, treeLimits{1 << 20, 5000})
-	mustDo(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &before))
-	mustDo(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &after))
-	if err != nil {
-		t.Fatal(err)
+	fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	for range levels {
+		mustDo(t, err)
+		mustDo(t, unix.Mkdirat(fd, "deep", 0o755))
+		below, oerr := unix.Openat(fd, "deep", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		unix.Close(fd)
+		fd, err = below, oerr
 	}
+	mustDo(t, err)
+	unix.Close(fd)
+	return dir
+}
+
+func TestDeepTreeNeedsNoDescriptorPerLevel(t *testing.T) {
+	dir := deepTree(t, 200)
+	var limit unix.Rlimit
+	mustDo(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
+	mustDo(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 100, Max: limit.Max}))
+	p, err := loadProgram(dir, "", nil, roomy)
+	mustDo(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &limit))
+	mustDo(t, err)
 	defer p.Close()
-	if len(p.Files) != 1202 {
-		t.Errorf("%d entries, want 1202", len(p.Files))
+	if len(p.Files) != 202 {
+		t.Errorf("%d entries, want 202", len(p.Files))
 	}
 }
 
-// removeDeep removes a tree; the testing package's own way opens all its levels.
-func removeDeep(dir string) error { return os.RemoveAll(dir + "/d") }
+// TestTreeThatIsTooDeepForItsPaths could be listed, but nobody in the jail could
+// name what is at its bottom.
+func TestTreeThatIsTooDeepForItsPaths(t *testing.T) {
+	dir := deepTree(t, unix.PathMax/len("deep/"))
+	if err := refusal(t, dir, "", treeLimits{1 << 20, 1 << 20}); !errors.Is(err, unix.ENAMETOOLONG) {
+		t.Errorf("the error is %v", err)
+	}
+}
 
 // TestFileThatChangedAfterItWasListed is never taken for what it was.
 func TestFileThatChangedAfterItWasListed(t *testing.T) {

@@ -77,10 +77,10 @@ func (s *stream) take(p []byte) bool {
 func (s *stream) abandon(from *os.File) {
 	raw, err := from.SyscallConn()
 	if err != nil {
-		return // closed: everything was read
+		return
 	}
 	buf := make([]byte, 64<<10)
-	_ = raw.Control(func(fd uintptr) {
+	err = raw.Control(func(fd uintptr) {
 		for {
 			n, err := unix.Read(int(fd), buf)
 			if errors.Is(err, unix.EINTR) {
@@ -95,6 +95,9 @@ func (s *stream) abandon(from *os.File) {
 			s.mu.Unlock()
 		}
 	})
+	if err != nil {
+		return // closed: everything was read, and passed on
+	}
 	s.mu.Lock()
 	s.gone = true
 	s.mu.Unlock()

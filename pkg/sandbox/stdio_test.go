@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -275,6 +277,104 @@ func TestPumpKeepsReadingPastTheLimit(t *testing.T) {
 	<-done
 	if got := s.result(); passed.Len() != 10 || got.Bytes != 1<<20 || !got.Truncated {
 		t.Errorf("passed on %d bytes, counted %d, truncated %v", passed.Len(), got.Bytes, got.Truncated)
+	}
+}
+
+// stuck is a reader of the output that does not read until it is let go.
+type stuck struct{ writing, letGo chan struct{} }
+
+func (s stuck) Write(p []byte) (int, error) {
+	close(s.writing)
+	<-s.letGo
+	return len(p), nil
+}
+
+func TestAbandonedStreamCountsWhatItsReaderDidNotTake(t *testing.T) {
+	p := openedPipes(t, false)
+	reader := stuck{make(chan struct{}), make(chan struct{})}
+	s := &stream{to: reader}
+	done := make(chan struct{})
+	go func() { s.pump(p.fromOut); close(done) }()
+	if _, err := p.stdout.WriteString("taken, "); err != nil {
+		t.Fatal(err)
+	}
+	<-reader.writing
+	if _, err := p.stdout.WriteString("left behind"); err != nil {
+		t.Fatal(err)
+	}
+	closeFiles(p.stdout)
+	s.abandon(p.fromOut)
+	if got := s.result(); got.Bytes != 18 || string(got.Head) != "taken, left behind" || !got.Truncated {
+		t.Errorf("the result is %+v", got)
+	}
+	close(reader.letGo)
+	<-done
+}
+
+// TestStreamThatWasReadToItsEndCannotBeAbandoned: it may be the other one whose
+// reader does not read.
+func TestStreamThatWasReadToItsEndCannotBeAbandoned(t *testing.T) {
+	p := openedPipes(t, false)
+	if _, err := p.stdout.WriteString("all"); err != nil {
+		t.Fatal(err)
+	}
+	closeFiles(p.stdout)
+	s := &stream{}
+	s.pump(p.fromOut)
+	s.abandon(p.fromOut)
+	if got := s.result(); got.Bytes != 3 || got.Truncated {
+		t.Errorf("the result is %+v", got)
+	}
+}
+
+func TestCancelableReadsUntilItIsCanceled(t *testing.T) {
+	ctx, cancel := context.WithCancelCause(t.Context())
+	from, to := io.Pipe()
+	defer to.Close()
+	c := cancelable{ctx, from}
+	go func() { _, _ = to.Write([]byte("script")) }()
+	got := make([]byte, 6)
+	if _, err := io.ReadFull(c, got); string(got) != "script" || err != nil {
+		t.Errorf("it reads %q, %v", got, err)
+	}
+	cancel(Interrupt{Signal: "SIGINT"}) // nobody writes any more, and the end does not come
+	if n, err := c.Read(got); n != 0 || !errors.Is(err, Interrupt{Signal: "SIGINT"}) {
+		t.Errorf("canceled, it reads %d bytes, %v", n, err)
+	}
+}
+
+func TestCancelableHandsOnTheEndAndErrors(t *testing.T) {
+	for _, want := range []error{io.EOF, unix.EIO} {
+		if n, err := (cancelable{t.Context(), errorReader{want}}).Read(make([]byte, 8)); n != 0 || !errors.Is(err, want) {
+			t.Errorf("it reads %d bytes, %v; want %v", n, err, want)
+		}
+	}
+}
+
+// TestPipesBecomeTheScripts, but for the hook's: who can open that one can read
+// from it.
+func TestPipesBecomeTheScripts(t *testing.T) {
+	uid, gid := os.Geteuid(), os.Getegid()
+	if uid == 0 {
+		uid, gid = 70000, 70001
+	}
+	p := openedPipes(t, true)
+	if err := p.give(uid, gid); err != nil {
+		t.Fatal(err)
+	}
+	for name, f := range map[string]*os.File{"stdin": p.stdin, "stdout": p.stdout, "stderr": p.stderr, "events": p.events} {
+		info, err := f.Stat()
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantUID, wantGID := uid, gid
+		if name == "events" {
+			wantUID, wantGID = os.Geteuid(), os.Getegid()
+		}
+		stat, ok := info.Sys().(*syscall.Stat_t)
+		if !ok || int(stat.Uid) != wantUID || int(stat.Gid) != wantGID || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s is %+v, want uid %d, gid %d and nobody else's", name, stat, wantUID, wantGID)
+		}
 	}
 }
 
