@@ -208,7 +208,7 @@ func TestFileThatChangedIsNotCopied(t *testing.T) {
 		sent string
 	}{
 		"as listed": {4, nil, "data"},
-		"longer":    {2, nil, "da"},
+		"longer":    {2, ErrChanged, "da"},
 		"shorter":   {9, ErrChanged, "data"},
 	} {
 		t.Run(name, func(t *testing.T) {
