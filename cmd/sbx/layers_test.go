@@ -222,3 +222,26 @@ func TestEveryLayerIsObserved(t *testing.T) {
 		}
 	}
 }
+
+// TestASbxThatTheJailsUserMayNotExecute: the init stage is the same file.
+func TestASbxThatTheJailsUserMayNotExecute(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("the jail of a plain user is that user")
+	}
+	cmd := sbxProcess(t, "run", "--profile", "strict", script(t, "print('it ran')"))
+	data, err := os.ReadFile(cmd.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Path = t.TempDir() + "/private"
+	if err := os.WriteFile(cmd.Path, data, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	_ = cmd.Run()
+	if cmd.ProcessState.ExitCode() != 125 || stdout.String() != "" {
+		t.Errorf("status %d, %q", cmd.ProcessState.ExitCode(), stdout.String())
+	}
+	wantError(t, stderr.String(), "clone the jail's namespaces: permission denied", "chmod o+x")
+}

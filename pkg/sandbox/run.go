@@ -453,5 +453,13 @@ func (x *execution) close() {
 
 // jailError says what a step of the jail's making means for the user.
 func jailError(err error) error {
+	var step *jail.SetupError
+	if errors.As(err, &step) && step.Op == "clone" && step.Errno == unix.EACCES && os.Geteuid() == 0 {
+		// The init stage is this binary, and by then the jail's user.
+		if info, serr := os.Stat("/proc/self/exe"); serr == nil && info.Mode()&1 == 0 {
+			exe, _ := os.Executable()
+			return &Error{Op: "build jail", Err: err, Hint: "as root, the jail is a user of its own, who must be able to execute sbx: chmod o+x " + exe}
+		}
+	}
 	return &Error{Op: "build jail", Err: err, Hint: jailHint(err, os.Geteuid() == 0)}
 }
