@@ -6,9 +6,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/sbxproject/sbx/pkg/event"
 	"github.com/sbxproject/sbx/pkg/report"
@@ -301,24 +302,28 @@ import ctypes
 func TestASlowReaderGetsEverything(t *testing.T) {
 	const size = 150_000 // more than a pipe holds, less than it and what sbx has in hand
 	code := script(t, "import sys; sys.stdout.write('x' * 150000)")
-	start := func(flags ...string) (*exec.Cmd, io.ReadCloser, string) {
+	start := func(flags ...string) (*exec.Cmd, *os.File, string) {
 		file := filepath.Join(t.TempDir(), "report.json")
 		cmd := sbxProcess(t, append(append([]string{"run", "--profile", "strict", "--report", file}, flags...), code)...)
-		out, err := cmd.StdoutPipe()
+		r, w, err := os.Pipe()
 		if err != nil {
 			t.Fatal(err)
 		}
+		t.Cleanup(func() { _ = r.Close() })
+		cmd.Stdout = w
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		return cmd, out, file
+		_ = w.Close()
+		return cmd, r, file
 	}
 	cmd, out, file := start("--timeout", "30")
-	for len(descendants(t, cmd.Process.Pid)) == 0 { // it has not started
-		runtime.Gosched()
+	for waiting := 0; waiting < 65536; { // the pipe is full
+		var err error
+		if waiting, err = unix.IoctlGetInt(int(out.Fd()), unix.TIOCINQ); err != nil {
+			t.Fatal(err)
+		}
 	}
-	// The script has ended when its init is gone; the warden stays.
-	wantGone(t, handles(t, descendants(t, cmd.Process.Pid)[:1]))
 	data, err := io.ReadAll(out)
 	if err != nil || len(data) != size {
 		t.Errorf("%d bytes, %v; want %d", len(data), err, size)
@@ -329,12 +334,9 @@ func TestASlowReaderGetsEverything(t *testing.T) {
 	}
 
 	cmd, _, file = start("--timeout", "1")
-	state, err := cmd.Process.Wait() // not cmd.Wait, which would close the pipe
-	if err != nil {
-		t.Fatal(err)
-	}
+	_ = cmd.Wait()
 	r := readReport(t, file)
 	if r == nil || !r.Output.Stdout.Truncated || r.Output.Stdout.Bytes != size {
-		t.Fatalf("status %d, report %+v", state.ExitCode(), r)
+		t.Fatalf("status %d, report %+v", cmd.ProcessState.ExitCode(), r)
 	}
 }
