@@ -323,8 +323,10 @@ func TestLiveProcessorShareThrottlesAndIsCounted(t *testing.T) {
 	if usage.Throttled == 0 {
 		t.Error("60 ms of work at 20 ms per 100 ms were not throttled")
 	}
-	if used := usage.CPUUser + usage.CPUSystem; used < 50*time.Millisecond {
-		t.Errorf("%v are on the account, want about 60 ms", used)
+	// Part of its 60 ms went by before it joined the group. To be throttled it
+	// must have used up the 20 ms of a period in it.
+	if used := usage.CPUUser + usage.CPUSystem; used < 20*time.Millisecond {
+		t.Errorf("%v are on the account, want 20 ms or more", used)
 	}
 	if usage.CPUUser == 0 {
 		t.Error("no time of it is user time")
