@@ -149,6 +149,9 @@ func (h host) open(name string, l Limits) (*Group, error) {
 	return g, nil
 }
 
+// Name is what the group is called in every hierarchy.
+func (g *Group) Name() string { return g.name }
+
 // Layers says of each controller whether it is at work.
 func (g *Group) Layers() map[string]Layer { return g.layers }
 

@@ -34,9 +34,10 @@ func (x *execution) observe(pid int) error {
 			x.layers.absent(name, o.Observed)
 		}
 	}
-	if len(x.ready.Rlimits) > 0 {
-		x.layers.active("rlimits", fmt.Sprint(x.ready.Rlimits))
-	}
+	// That we are asked is the observation.
+	x.layers.active("seccomp_notify", x.layers.seen["seccomp_notify"].Observed+", asked about Python's execve(2)")
+	x.observeGroups(pid)
+	x.observeLimits(pid)
 	if err := x.boundProcesses(pid); err != nil {
 		return &Error{Op: "bound the number of processes", Err: err, Hint: layerHint("cgroup.pids")}
 	}
@@ -53,6 +54,45 @@ func (x *execution) observe(pid int) error {
 	}
 	close(x.observed)
 	return nil
+}
+
+// observeGroups looks whether Python is in the group that holds its limits: a
+// group with the right numbers and nobody in it holds nothing.
+func (x *execution) observeGroups(pid int) {
+	groups, err := posture.Groups("/proc", pid)
+	for name, controller := range map[string]string{"cgroup.memory": "memory", "cgroup.cpu": "cpu", "cgroup.pids": "pids"} {
+		if x.layers.seen[name].State != report.LayerActive {
+			continue
+		}
+		if x.group.V2Dir() != nil {
+			controller = ""
+		}
+		switch {
+		case err != nil:
+			x.layers.absent(name, err.Error())
+		case groups[controller] != x.group.Name():
+			x.layers.absent(name, fmt.Sprintf("its process is in the group %q, not in %s", groups[controller], x.group.Name()))
+		}
+	}
+}
+
+// observeLimits reads Python's limits, each of which may be lower than asked for
+// and never higher.
+func (x *execution) observeLimits(pid int) {
+	seen := make([]string, 0, len(x.rlimits))
+	for _, want := range x.rlimits {
+		var have unix.Rlimit
+		if err := unix.Prlimit(pid, want.Resource, nil, &have); err != nil {
+			x.layers.absent("rlimits", fmt.Sprintf("%s cannot be read: %v", want.Name, err))
+			return
+		}
+		if have.Cur > want.Soft || have.Max > want.Hard {
+			x.layers.absent("rlimits", fmt.Sprintf("%s is %d, at most %d; want %d, at most %d", want.Name, have.Cur, have.Max, want.Soft, want.Hard))
+			return
+		}
+		seen = append(seen, fmt.Sprintf("%s=%d", want.Name, have.Cur))
+	}
+	x.layers.active("rlimits", fmt.Sprint(seen))
 }
 
 // ending is how a run ended, with its accounts.

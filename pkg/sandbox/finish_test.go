@@ -2,11 +2,18 @@ package sandbox
 
 import (
 	"context"
+	"os"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/sbxproject/sbx/pkg/cgroup"
+	"github.com/sbxproject/sbx/pkg/jail"
 	"github.com/sbxproject/sbx/pkg/profile"
+	"github.com/sbxproject/sbx/pkg/report"
 )
 
 // TestDeliver: how long a reader may take, counted from when Python started.
@@ -59,5 +66,48 @@ func TestDeliver(t *testing.T) {
 				close(letGo)
 			})
 		})
+	}
+}
+
+// TestAGroupWithoutItsProcessIsAbsent: its numbers are right, and hold nobody.
+func TestAGroupWithoutItsProcessIsAbsent(t *testing.T) {
+	g, err := cgroup.Open(cgroup.Name(), cgroup.Limits{Memory: 64 << 20, PIDs: 8})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.Close()
+	x := &execution{group: g, layers: &layers{seen: map[string]report.Layer{}}}
+	for _, name := range []string{"cgroup.memory", "cgroup.pids"} {
+		x.layers.active(name, "its files say so")
+	}
+	x.observeGroups(os.Getpid())
+	for _, name := range []string{"cgroup.memory", "cgroup.pids"} {
+		if l := x.layers.seen[name]; l.State != report.LayerAbsent || !strings.Contains(l.Why, "not in "+g.Name()) {
+			t.Errorf("%s: %+v, want it absent and why", name, l)
+		}
+	}
+}
+
+// TestLimitsAreReadFromTheProcess, and one that is higher than asked for is none.
+func TestLimitsAreReadFromTheProcess(t *testing.T) {
+	var own unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &own); err != nil {
+		t.Fatal(err)
+	}
+	for name, tt := range map[string]struct {
+		want  jail.Rlimit
+		state report.LayerState
+	}{
+		"as asked for":  {jail.Rlimit{Name: "RLIMIT_NOFILE", Resource: unix.RLIMIT_NOFILE, Soft: own.Cur, Hard: own.Max}, report.LayerActive},
+		"lower":         {jail.Rlimit{Name: "RLIMIT_NOFILE", Resource: unix.RLIMIT_NOFILE, Soft: own.Cur + 1, Hard: own.Max + 1}, report.LayerActive},
+		"higher":        {jail.Rlimit{Name: "RLIMIT_NOFILE", Resource: unix.RLIMIT_NOFILE, Soft: own.Cur - 1, Hard: own.Max}, report.LayerAbsent},
+		"can be raised": {jail.Rlimit{Name: "RLIMIT_NOFILE", Resource: unix.RLIMIT_NOFILE, Soft: own.Cur, Hard: own.Max - 1}, report.LayerAbsent},
+		"no such limit": {jail.Rlimit{Name: "RLIMIT_999", Resource: 999}, report.LayerAbsent},
+	} {
+		x := &execution{layers: &layers{seen: map[string]report.Layer{}}, rlimits: []jail.Rlimit{tt.want}}
+		x.observeLimits(os.Getpid())
+		if l := x.layers.seen["rlimits"]; l.State != tt.state || l.Observed+l.Why == "" {
+			t.Errorf("%s: %+v, want %s", name, l, tt.state)
+		}
 	}
 }

@@ -58,6 +58,7 @@ type execution struct {
 	pipes   *pipes
 	jail    *jail.Jail
 	ready   *jail.Ready
+	rlimits []jail.Rlimit // what Python is to have
 	ids     jail.IDs
 	ender   *ender
 	out     *stream
@@ -234,6 +235,7 @@ func (x *execution) enter(ctx context.Context) error {
 		return &Error{Op: "plan jail", Err: err, Hint: planHint(err)}
 	}
 	x.phase("plan")
+	x.rlimits = blueprint.Config.Rlimits
 	if err := x.jail.Build(blueprint); err != nil {
 		return jailError(err)
 	}
@@ -287,7 +289,7 @@ func (x *execution) judge() error {
 	} else {
 		l.absent("landlock", r.LandlockWhy)
 	}
-	notify := "listener held by sbx, default action USER_NOTIF"
+	notify := "listener held by sbx"
 	if r.WaitKillable {
 		notify += ", WAIT_KILLABLE_RECV"
 	}
