@@ -32,7 +32,7 @@ func restrictThread(cfg *Config, tasks []int, seen *Ready) (listener int, err er
 		seen.CgroupNS = err.Error()
 	}
 	// 3. Limits, before CAP_SYS_RESOURCE is gone.
-	if err := setRlimits(cfg.Rlimits, seen); err != nil {
+	if err := setRlimits(cfg.Rlimits); err != nil {
 		return -1, err
 	}
 	// 4. The bounding set needs CAP_SETPCAP, so it goes before the rest.
@@ -60,7 +60,7 @@ func restrictThread(cfg *Config, tasks []int, seen *Ready) (listener int, err er
 }
 
 // setRlimits sets each limit and reads it back.
-func setRlimits(limits []Rlimit, seen *Ready) error {
+func setRlimits(limits []Rlimit) error {
 	for _, l := range limits {
 		want := syscall.Rlimit{Cur: l.Soft, Max: l.Hard}
 		var have syscall.Rlimit
@@ -79,7 +79,6 @@ func setRlimits(limits []Rlimit, seen *Ready) error {
 		if err := syscall.Getrlimit(l.Resource, &have); err != nil || have != want {
 			return failure("setrlimit", l.Name, errors.Join(err, fmt.Errorf("read back %d/%d, want %d/%d", have.Cur, have.Max, want.Cur, want.Max)))
 		}
-		seen.Rlimits = append(seen.Rlimits, fmt.Sprintf("%s=%d", l.Name, have.Cur))
 	}
 	return nil
 }

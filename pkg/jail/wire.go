@@ -61,7 +61,6 @@ type Ready struct {
 	Landlock     string   `json:"landlock,omitempty"`     // what a refused probe showed
 	LandlockWhy  string   `json:"landlock_why,omitempty"` // why there is none
 	CgroupNS     string   `json:"cgroupns,omitempty"`     // why the cgroup namespace is missing
-	Rlimits      []string `json:"rlimits"`                // as read back
 	Missing      []string `json:"missing,omitempty"`      // optional mounts that could not be made
 }
 

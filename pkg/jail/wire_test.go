@@ -27,7 +27,7 @@ func newPair(t *testing.T) (a, b *conn) {
 func TestMessagesSurviveTheWire(t *testing.T) {
 	messages := []message{
 		{Kind: kindGo},
-		{Kind: kindReady, Ready: &Ready{WaitKillable: true, LandlockABI: 7, Rlimits: []string{"RLIMIT_CORE=0"}}},
+		{Kind: kindReady, Ready: &Ready{WaitKillable: true, LandlockABI: 7, Missing: []string{"/dev/x"}}},
 		{Kind: kindExited, Exited: &Exit{Status: 0x8b, Survivors: 3, MaxRSS: 1 << 30}},
 		{Kind: kindFailed, Failed: &SetupError{Op: "mount", Path: "/\x1b[31m", Errno: unix.EPERM}},
 	}
@@ -255,7 +255,7 @@ func TestSetupErrorKeepsItsErrno(t *testing.T) {
 }
 
 func FuzzReceive(f *testing.F) {
-	f.Add([]byte(`{"kind":"ready","ready":{"rlimits":null}}`), uint32(41))
+	f.Add([]byte(`{"kind":"ready","ready":{"missing":null}}`), uint32(41))
 	f.Add([]byte(`{"kind":"failed","failed":{"op":"mount","path":"/","errno":1}}`), uint32(10))
 	f.Add([]byte(`{}`), uint32(1<<31))
 	f.Add([]byte(`{"kind":"go"}}`), uint32(14))
@@ -304,9 +304,6 @@ func FuzzReceive(f *testing.F) {
 func normal(m message) message {
 	if m.Ready != nil {
 		r := *m.Ready
-		if len(r.Rlimits) == 0 {
-			r.Rlimits = nil
-		}
 		if len(r.Missing) == 0 {
 			r.Missing = nil
 		}
