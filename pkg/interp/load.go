@@ -46,7 +46,7 @@ func Load(exe, cacheDir string) (*Interpreter, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w: %w", exe, ErrNotFound, err)
 	}
-	key, err := cacheKey(exe, real, pyhook.Source)
+	key, err := cacheKey(exe, real, pyhook.Source())
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w: %w", exe, ErrNotFound, err)
 	}
@@ -68,7 +68,7 @@ func probe(exe, real string) (*Interpreter, error) {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, exe, "-I", "-S", "-B", "-c", probeSource)
 	cmd.Env = []string{"PATH=/usr/bin:/bin", "LANG=C.UTF-8"}
-	cmd.Stdin = bytes.NewReader(pyhook.Source)
+	cmd.Stdin = bytes.NewReader(pyhook.Source())
 	cmd.Dir = "/"
 	cmd.WaitDelay = probeTime
 	var stderr bytes.Buffer

@@ -17,7 +17,7 @@ import (
 // as marshalled code. Up to the form feed it is run.py, how the script is run:
 // with hooks off there is no more to it. After that come hook.py, what is
 // watched, and imports.py, imports and uncaught exceptions.
-var Source = slices.Concat(runSource, []byte("\f\n"), hookSource, importsSource)
+func Source() []byte { return slices.Concat(runSource, []byte("\f\n"), hookSource, importsSource) }
 
 var (
 	//go:embed run.py

@@ -190,7 +190,7 @@ print('missing', sorted(live - found))
 `
 	eachPython(t, func(t *testing.T, p python) {
 		cmd := p.command(t, "-c", check)
-		cmd.Stdin = strings.NewReader(string(Source))
+		cmd.Stdin = strings.NewReader(string(Source()))
 		if o := finish(t, cmd); o.stdout != "missing []\n" || o.stderr != "" {
 			t.Errorf("%s%s", o.stdout, o.stderr)
 		}

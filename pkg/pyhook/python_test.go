@@ -56,7 +56,7 @@ var pythons = sync.OnceValues(func() ([]python, error) {
 	var found []python
 	for _, exe := range candidates {
 		cmd := exec.Command(exe, "-c", probe, Filename)
-		cmd.Stdin = bytes.NewReader(Source)
+		cmd.Stdin = bytes.NewReader(Source())
 		out, err := cmd.Output()
 		if err != nil {
 			continue // not there, or older than the hook's syntax

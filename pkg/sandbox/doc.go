@@ -3,14 +3,15 @@
 //
 // [Run] is the whole life of one execution. It reads like this list:
 //
-//  1. find the interpreter, and what of the host it needs;
-//  2. read the program: a script, a directory, or a workspace;
-//  3. compile the system-call policy (from the cache, where it is known);
-//  4. make the run's cgroup;
-//  5. clone the init stage into new namespaces;
-//  6. while it comes up, plan the jail: a pure function from profile, interpreter
-//     and program; the stage builds its root, restricts one thread and hands out
-//     the listener of its filter;
+//  1. find the interpreter and read the program, a script, a directory, or a
+//     workspace: what is wrong with them is said before anything is started;
+//  2. make the run's cgroup;
+//  3. clone the init stage into new namespaces; while it comes up,
+//  4. learn what of the host the interpreter needs, and compile the system-call
+//     policy (from the cache, where they are known);
+//  5. plan the jail: a pure function from profile, interpreter and program;
+//  6. the stage builds its root, restricts one thread and hands out the listener
+//     of its filter;
 //  7. judge the layers: one that is required and absent ends the run here;
 //  8. answer the listener;
 //  9. let Python start, and observe it while its execve(2) waits;

@@ -48,7 +48,8 @@ type execution struct {
 	start  time.Time
 	phases []report.Phase
 
-	interp  *interp.Interpreter
+	exe     string              // the interpreter as the caller finds it
+	interp  *interp.Interpreter // and what is known of it
 	program *program
 	read    []jail.Grant // host paths that the jail shows
 	write   []jail.Grant
@@ -98,14 +99,14 @@ func Run(ctx context.Context, spec Spec) (*report.Report, error) {
 	}
 	defer x.close()
 
-	if err := x.prepare(ctx); err != nil { // 1, 2, 3
+	if err := x.choose(ctx); err != nil { // 1
 		return nil, err
 	}
-	if err := x.makeGroup(); err != nil { // 4
+	if err := x.makeGroup(); err != nil { // 2
 		return nil, err
 	}
 	x.interrupted = func() error { return context.Cause(ctx) }
-	if err := x.enter(ctx); err != nil { // 5, 6, 7
+	if err := x.enter(ctx); err != nil { // 3, 4, 5, 6, 7
 		return nil, x.startError(err)
 	}
 	clocks, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -126,23 +127,19 @@ func (x *execution) phase(name string) {
 	x.phases = append(x.phases, report.Phase{Name: name, At: time.Since(x.start)})
 }
 
-// prepare finds the interpreter, reads the program and compiles the policy.
-func (x *execution) prepare(ctx context.Context) error {
+// choose looks at what the caller names: the layers, the interpreter, the
+// program, the host paths. What is wrong with them is said before anything is
+// started.
+func (x *execution) choose(ctx context.Context) error {
 	s := &x.spec
 	require := append(append([]string(nil), s.Profile.Require...), s.Require...)
 	var err error
 	if x.layers, err = newLayers(require, s.AllowDegraded); err != nil {
 		return err
 	}
-	exe, err := interp.Find(s.Python, s.PathEnv)
-	if err == nil {
-		x.interp, err = interp.Load(exe, s.CacheDir)
-	}
-	if err != nil {
+	if x.exe, err = interp.Find(s.Python, s.PathEnv); err != nil {
 		return interpreterError(s.Python, err)
 	}
-	x.phase("interpreter")
-
 	if s.Program == nil {
 		s.Program = strings.NewReader("")
 	}
@@ -154,9 +151,19 @@ func (x *execution) prepare(ctx context.Context) error {
 	if x.read, err = grants("--allow-file-read", files.ReadPaths, 0o4); err != nil {
 		return err
 	}
-	if x.write, err = grants("--allow-file-write", files.WritePaths, 0o6); err != nil {
-		return err
+	x.write, err = grants("--allow-file-write", files.WritePaths, 0o6)
+	return err
+}
+
+// prepare learns what the interpreter needs and compiles the policy: both come
+// from a cache in most cases.
+func (x *execution) prepare() error {
+	s := &x.spec
+	var err error
+	if x.interp, err = interp.Load(x.exe, s.CacheDir); err != nil {
+		return interpreterError(s.Python, err)
 	}
+	x.phase("interpreter")
 	var pins []int
 	if s.Profile.Python.Hooks != profile.HooksOff {
 		pins = []int{pyhook.EventFD}
@@ -212,31 +219,19 @@ func (x *execution) makeGroup() error {
 // enter starts the init stage, plans the jail while that comes up, and waits
 // until it stands.
 func (x *execution) enter(ctx context.Context) error {
-	if err := x.spawn(); err != nil {
+	if err := x.spawn(); err != nil { // 3
 		return err
 	}
 	x.ender = &ender{kill: x.kill}
 	x.unwatch = context.AfterFunc(ctx, func() { x.ender.end(causeInterrupted) })
 	x.startTimer = time.AfterFunc(startLimit, func() { x.ender.end(causeStart) })
-	program, err := seccomp.CompileCached(x.policy, x.spec.CacheDir)
+	blueprint, err := x.plan() // 4, 5
 	if err != nil {
-		return &Error{Op: "compile filter", Err: err, Hint: layerHint("seccomp")}
-	}
-	filter, err := program.MarshalBinary()
-	if err != nil {
-		return &Error{Op: "encode filter", Err: err}
-	}
-	boot, err := x.boot()
-	if err != nil {
-		return &Error{Op: "prepare the hook", Err: err}
-	}
-	blueprint, err := jail.Plan(x.request(filter, boot))
-	if err != nil {
-		return &Error{Op: "plan jail", Err: err, Hint: planHint(err)}
+		return err
 	}
 	x.phase("plan")
 	x.rlimits = blueprint.Config.Rlimits
-	if err := x.jail.Build(blueprint); err != nil {
+	if err := x.jail.Build(blueprint); err != nil { // 6
 		return jailError(err)
 	}
 	x.program.Close()
@@ -250,7 +245,31 @@ func (x *execution) enter(ctx context.Context) error {
 		Listener: listener, Policy: x.policy, Recorder: x.recorder, Start: x.start,
 		Writable: blueprint.Writable, Hook: x.pipes.fromHook, OnExec: x.observe, Trace: x.spec.Profile.Trace,
 	})
-	return x.judge()
+	return x.judge() // 7
+}
+
+// plan turns the profile, the interpreter and the program into a blueprint.
+func (x *execution) plan() (*jail.Blueprint, error) {
+	if err := x.prepare(); err != nil {
+		return nil, err
+	}
+	program, err := seccomp.CompileCached(x.policy, x.spec.CacheDir)
+	if err != nil {
+		return nil, &Error{Op: "compile filter", Err: err, Hint: layerHint("seccomp")}
+	}
+	filter, err := program.MarshalBinary()
+	if err != nil {
+		return nil, &Error{Op: "encode filter", Err: err}
+	}
+	boot, err := x.boot()
+	if err != nil {
+		return nil, &Error{Op: "prepare the hook", Err: err}
+	}
+	blueprint, err := jail.Plan(x.request(filter, boot))
+	if err != nil {
+		return nil, &Error{Op: "plan jail", Err: err, Hint: planHint(err)}
+	}
+	return blueprint, nil
 }
 
 // spawn clones the init stage into its namespaces, with the script's streams.

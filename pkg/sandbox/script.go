@@ -14,6 +14,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
@@ -154,8 +155,8 @@ func single(host, name string, data []byte) (*program, error) {
 	return &program{Host: host, Jail: to, SHA256: hex.EncodeToString(sum[:]), Files: []jail.Source{jail.Bytes(to, 0o444, data)}}, nil
 }
 
-// coding is the declaration of PEP 263.
-var coding = regexp.MustCompile(`^[ \t\f]*#.*?coding[:=][ \t]*[-_.a-zA-Z0-9]+`)
+// coding is the declaration of PEP 263, compiled when a script needs it.
+var coding = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[ \t\f]*#.*?coding[:=][ \t]*[-_.a-zA-Z0-9]+`) })
 
 // endOfArchive is in every zip file. A zip application may begin with a line for
 // the kernel, #!/usr/bin/env python3.
@@ -169,7 +170,7 @@ func checkEncoding(data []byte) error {
 	rest := data
 	for range 2 {
 		line, after := firstLine(rest)
-		if coding.Match(line) {
+		if coding().Match(line) {
 			return nil
 		}
 		if line = bytes.TrimLeft(line, " \t\f"); len(line) > 0 && line[0] != '#' {

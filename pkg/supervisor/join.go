@@ -4,49 +4,55 @@ import (
 	"cmp"
 	"maps"
 	"slices"
+	"sync"
 
 	"github.com/sbxproject/sbx/pkg/event"
 	"github.com/sbxproject/sbx/pkg/pyhook"
 )
 
+// The maps below are made when they are first asked for: package initialisation
+// is paid by every stage of a run, and only one of them supervises.
+
 // announces maps audit events of the interpreter to the system calls that
 // follow them on the same thread. The event is in the pipe before the call is
 // entered, so a call without one did not come through Python's own doors.
-var announces = map[string][]string{
-	"open":             {"openat", "open", "creat"},
-	"os.remove":        {"unlink", "unlinkat"},
-	"os.rename":        {"rename", "renameat", "renameat2"},
-	"os.rmdir":         {"rmdir", "unlinkat"},
-	"os.mkdir":         {"mkdir", "mkdirat"},
-	"os.symlink":       {"symlink", "symlinkat"},
-	"os.link":          {"link", "linkat"},
-	"os.chmod":         {"chmod", "fchmodat", "fchmodat2", "fchmod"},
-	"os.chown":         {"chown", "lchown", "fchownat", "fchown"},
-	"os.truncate":      {"truncate"},
-	"os.utime":         {"utimensat", "utimes", "utime", "futimesat"},
-	"os.setxattr":      {"setxattr", "lsetxattr", "fsetxattr"},
-	"os.removexattr":   {"removexattr", "lremovexattr", "fremovexattr"},
-	"socket.__new__":   {"socket"},
-	"socket.connect":   {"connect"},
-	"socket.bind":      {"bind"},
-	"socket.sendto":    {"sendto"},
-	"socket.sendmsg":   {"sendmsg"},
-	"os.fork":          {"fork", "clone", "vfork"},
-	"os.forkpty":       {"fork", "clone", "vfork", "openat"},
-	"pty.spawn":        {"fork", "clone", "vfork", "execve"},
-	"os.exec":          {"execve"},
-	"os.posix_spawn":   {"clone", "vfork", "execve"},
-	"os.system":        {"clone", "vfork", "fork", "execve"},
-	"os.kill":          {"kill"},
-	"os.killpg":        {"kill"},
-	"subprocess.Popen": {"vfork", "fork", "clone", "execve"},
-	"socket.getaddrinfo": {
-		"socket", "connect", "bind", "sendto", "sendmmsg",
-	},
-	"socket.gethostbyname": {"socket", "connect", "bind", "sendto"},
-	"socket.gethostbyaddr": {"socket", "connect", "bind", "sendto"},
-	"socket.getnameinfo":   {"socket", "connect", "bind", "sendto"},
-}
+var announces = sync.OnceValue(func() map[string][]string {
+	return map[string][]string{
+		"open":             {"openat", "open", "creat"},
+		"os.remove":        {"unlink", "unlinkat"},
+		"os.rename":        {"rename", "renameat", "renameat2"},
+		"os.rmdir":         {"rmdir", "unlinkat"},
+		"os.mkdir":         {"mkdir", "mkdirat"},
+		"os.symlink":       {"symlink", "symlinkat"},
+		"os.link":          {"link", "linkat"},
+		"os.chmod":         {"chmod", "fchmodat", "fchmodat2", "fchmod"},
+		"os.chown":         {"chown", "lchown", "fchownat", "fchown"},
+		"os.truncate":      {"truncate"},
+		"os.utime":         {"utimensat", "utimes", "utime", "futimesat"},
+		"os.setxattr":      {"setxattr", "lsetxattr", "fsetxattr"},
+		"os.removexattr":   {"removexattr", "lremovexattr", "fremovexattr"},
+		"socket.__new__":   {"socket"},
+		"socket.connect":   {"connect"},
+		"socket.bind":      {"bind"},
+		"socket.sendto":    {"sendto"},
+		"socket.sendmsg":   {"sendmsg"},
+		"os.fork":          {"fork", "clone", "vfork"},
+		"os.forkpty":       {"fork", "clone", "vfork", "openat"},
+		"pty.spawn":        {"fork", "clone", "vfork", "execve"},
+		"os.exec":          {"execve"},
+		"os.posix_spawn":   {"clone", "vfork", "execve"},
+		"os.system":        {"clone", "vfork", "fork", "execve"},
+		"os.kill":          {"kill"},
+		"os.killpg":        {"kill"},
+		"subprocess.Popen": {"vfork", "fork", "clone", "execve"},
+		"socket.getaddrinfo": {
+			"socket", "connect", "bind", "sendto", "sendmmsg",
+		},
+		"socket.gethostbyname": {"socket", "connect", "bind", "sendto"},
+		"socket.gethostbyaddr": {"socket", "connect", "bind", "sendto"},
+		"socket.getnameinfo":   {"socket", "connect", "bind", "sendto"},
+	}
+})
 
 // lasting are events that announce more than one call: a look-up opens several
 // sockets, an execvp(3) tries every directory of PATH.
@@ -56,9 +62,9 @@ var lasting = map[string]bool{
 }
 
 // expected are the system calls that Python's own doors always announce.
-var expected = func() map[string]bool {
+var expected = sync.OnceValue(func() map[string]bool {
 	out := map[string]bool{}
-	for _, calls := range announces {
+	for _, calls := range announces() {
 		for _, c := range calls {
 			out[c] = true
 		}
@@ -68,18 +74,18 @@ var expected = func() map[string]bool {
 	delete(out, "sendmsg")
 	delete(out, "fchmod")
 	return out
-}()
+})
 
 // announcers are the audit events that a system call can follow.
-var announcers = func() map[string][]string {
+var announcers = sync.OnceValue(func() map[string][]string {
 	out := map[string][]string{}
-	for said, calls := range announces {
+	for said, calls := range announces() {
 		for _, c := range calls {
 			out[c] = append(out[c], said)
 		}
 	}
 	return out
-}()
+})
 
 // Bounds on what is remembered of threads and processes, whose numbers in the
 // hook's events the script can make up.
@@ -137,7 +143,7 @@ func (j *joiner) announce(e event.Event) {
 		j.settle(p)
 		delete(j.byTID, e.TID)
 	}
-	if announces[e.Op] == nil || e.Verdict == event.Denied {
+	if announces()[e.Op] == nil || e.Verdict == event.Denied {
 		j.record(e)
 		return
 	}
@@ -170,7 +176,7 @@ func (j *joiner) unfold(e event.Event) event.Event {
 	} else {
 		e.Count, others.Count = 1, e.Count-1
 	}
-	for _, call := range announces[e.Op] {
+	for _, call := range announces()[e.Op] {
 		key := counter{e.PID, call}
 		if n := min(j.missed[key], others.Count); n > 0 {
 			j.missed[key] -= n
@@ -198,7 +204,7 @@ func (j *joiner) explain(op string, t task) (event.Event, bool) {
 	}
 	last, from := uint64(0), 0
 	for tid, p := range j.byTID {
-		if p.PID == t.parent && p.order > last && lasting[p.Op] && slices.Contains(announces[p.Op], op) {
+		if p.PID == t.parent && p.order > last && lasting[p.Op] && slices.Contains(announces()[p.Op], op) {
 			last, from = p.order, tid
 		}
 	}
@@ -211,7 +217,7 @@ func (j *joiner) explain(op string, t task) (event.Event, bool) {
 // take uses the announcement of op on a thread.
 func (j *joiner) take(tid int, op string) (event.Event, bool) {
 	p, ok := j.byTID[tid]
-	if !ok || !slices.Contains(announces[p.Op], op) {
+	if !ok || !slices.Contains(announces()[p.Op], op) {
 		return event.Event{}, false
 	}
 	if lasting[p.Op] {
@@ -235,7 +241,7 @@ func (j *joiner) unmatched(op string, t task) {
 // capped says whether the hook may have stopped to announce each call of this
 // kind.
 func (j *joiner) capped(op string, pid int) bool {
-	return slices.ContainsFunc(announcers[op], func(said string) bool {
+	return slices.ContainsFunc(announcers()[op], func(said string) bool {
 		return j.said[counter{pid, said}] >= pyhook.FloodCap
 	})
 }

@@ -394,7 +394,7 @@ const nameServiceProbe = "socket(AF_UNIX, SOCK_STREAM|SOCK_NONBLOCK|SOCK_CLOEXEC
 // silent says whether a call of this kind, without an event of the hook before
 // it, did not come through Python's own doors.
 func (s *Supervisor) silent(op string, who task) bool {
-	return s.hook != nil && expected[op] && s.hook.Stats().Started && s.join.complete(op, who)
+	return s.hook != nil && expected()[op] && s.hook.Stats().Started && s.join.complete(op, who)
 }
 
 // find makes a finding of an unexplained call, once for each activity.
