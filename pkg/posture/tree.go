@@ -74,16 +74,16 @@ func TreeCPU(procRoot string, pid int) (time.Duration, error) {
 // it is an upper bound, and quick to read. [TreeShare] is exact, and slow. Neither
 // sees a memory file (memfd_create(2)) that is not mapped.
 func TreeMemory(procRoot string, pid int) (int64, error) {
-	return treeBytes(procRoot, pid, "status", func(data string) (int64, error) { return sumKiB(data, "RssAnon:", "RssShmem:") })
+	return treeSum(procRoot, pid, "status", func(data string) (int64, error) { return sumKiB(data, "RssAnon:", "RssShmem:") })
 }
 
 // TreeShare adds up the proportional share of memory of each process of a tree
 // (Pss of proc_pid_smaps(5)): a page that n processes share counts once in all.
 func TreeShare(procRoot string, pid int) (int64, error) {
-	return treeBytes(procRoot, pid, "smaps_rollup", func(data string) (int64, error) { return sumKiB(data, "Pss_Anon:", "Pss_Shmem:") })
+	return treeSum(procRoot, pid, "smaps_rollup", func(data string) (int64, error) { return sumKiB(data, "Pss_Anon:", "Pss_Shmem:") })
 }
 
-func treeBytes(procRoot string, pid int, file string, parse func(string) (int64, error)) (int64, error) {
+func treeSum(procRoot string, pid int, file string, parse func(string) (int64, error)) (int64, error) {
 	var total int64
 	err := walk(procRoot, pid, func(dir string) error {
 		data, err := os.ReadFile(filepath.Join(dir, file))
@@ -140,4 +140,16 @@ func parseCPU(stat string) (time.Duration, error) {
 		ticks += uint64(n)
 	}
 	return time.Duration(ticks) * tick, nil
+}
+
+// TreeTasks counts the threads of a process and of its living descendants.
+func TreeTasks(procRoot string, pid int) (int64, error) {
+	return treeSum(procRoot, pid, "status", func(data string) (int64, error) {
+		for line := range strings.Lines(data) {
+			if rest, ok := strings.CutPrefix(line, "Threads:"); ok {
+				return strconv.ParseInt(strings.TrimSpace(rest), 10, 32)
+			}
+		}
+		return 0, nil
+	})
 }

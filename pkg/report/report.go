@@ -126,12 +126,31 @@ type Usage struct {
 	WallSeconds      float64 `json:"wall_seconds"`
 	CPUUserSeconds   float64 `json:"cpu_user_seconds"`
 	CPUSystemSeconds float64 `json:"cpu_system_seconds"`
+	ThrottledSeconds float64 `json:"throttled_seconds"`
 	PeakMemoryBytes  int64   `json:"peak_memory_bytes"`
-	PeakProcesses    int64   `json:"peak_processes"` // 0 where the kernel does not count
+	Memory           Memory  `json:"memory"`
+	PeakProcesses    int64   `json:"peak_processes"` // 0 where nobody could count them
+	PeakTmpBytes     int64   `json:"peak_tmp_bytes"` // of the writable file systems, which are memory
+	PeakTmpFiles     int64   `json:"peak_tmp_files"`
 	StdoutBytes      int64   `json:"stdout_bytes"`
 	StderrBytes      int64   `json:"stderr_bytes"`
 	SurvivorsKilled  int     `json:"survivors_killed"`
 	StartPhases      []Phase `json:"start_phases"`
+}
+
+// Memory says what the peak consists of.
+type Memory struct {
+	// Baseline is what the interpreter held when the script was about to begin, 0
+	// where that moment was not seen; Script is what the peak is above it.
+	Baseline int64 `json:"baseline_bytes"`
+	Script   int64 `json:"script_bytes"`
+	// The parts of the largest use that was looked at: the kernel keeps the peak,
+	// but not what it was made of.
+	Anonymous int64 `json:"anonymous_bytes"`
+	File      int64 `json:"file_bytes"` // cached files, and the files of /tmp
+	Kernel    int64 `json:"kernel_bytes"`
+	// MeasuredBy is "cgroup", or "processes" where sbx added up what they hold.
+	MeasuredBy string `json:"measured_by"`
 }
 
 // Phase is a step of the start, and when it was done.

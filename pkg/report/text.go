@@ -106,7 +106,7 @@ func (r *Report) raised() string {
 func (r *Report) used() string {
 	names := map[string]string{
 		"wall_time": "time", "cpu_time": "cpu", "memory": "memory", "cpu_percent": "cpu share",
-		"output": "output", "processes": "processes", "open_files": "open files", "file_size": "file size",
+		"output": "output", "processes": "processes", "tmp": "/tmp", "tmp_files": "files in /tmp", "open_files": "open files", "file_size": "file size",
 	}
 	var out []string
 	for _, l := range r.ResourceLimits.Details {
@@ -115,6 +115,9 @@ func (r *Report) used() string {
 			continue
 		}
 		text := fmt.Sprintf("%s %s of %s", orWord(names[l.Resource], word(l.Resource, nameSize)), amount(l.Used, l.Unit), amount(l.Limit, l.Unit))
+		if own := r.Usage.Memory.Script; l.Resource == "memory" && own > 0 {
+			text += fmt.Sprintf(", %s of it the script's own", byteSize(own))
+		}
 		switch {
 		case l.Hit:
 			text += " (limit reached)"

@@ -2,6 +2,7 @@ package report
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -59,9 +60,18 @@ type Evidence struct {
 	OutputBytes            int64 // of the larger stream
 	ReadingStdin           bool  // when sbx ended it, it waited for standard input
 
+	// Full names the writable file system that was seen without room, "" if none
+	// was, and FullOf what there was no room for: "bytes" or "files".
+	Full, FullOf string
+	TmpSize      int64
+	TmpFiles     int64
+
 	Uncaught        bool // the hook's word: an exception ended the main thread
 	UncaughtType    string
 	UncaughtMessage string
+
+	Stderr       string // the end of what it printed there: its own words
+	SitePackages bool   // installed packages were visible
 }
 
 // Outcome is a verdict with its reason.
@@ -71,10 +81,22 @@ type Outcome struct {
 	Hint     string
 }
 
-// Classify decides a verdict. What sbx did itself comes first, then what the
+// Classify decides a verdict, and what to do next. Words of the script's own can
+// choose a hint, where there is nothing better to say, and no verdict.
+func Classify(e Evidence) Outcome {
+	o := decide(e)
+	if o.Hint == "" && o.Verdict == Exception || o.Verdict == NonzeroExit || o.Verdict == Signaled && o.Hint != "" {
+		if known, ok := e.knownFailure(); ok {
+			o.Hint = known.hint
+		}
+	}
+	return o
+}
+
+// decide decides a verdict. What sbx did itself comes first, then what the
 // kernel says, then how the process ended: SIGKILL alone says nothing. Success
 // needs a proof as well: an exit status of zero.
-func Classify(e Evidence) Outcome {
+func decide(e Evidence) Outcome {
 	switch {
 	case e.Error != "":
 		return Outcome{SandboxError, e.Error, "this is not the script's fault: run it again, and report it as a bug of sbx if it happens again"}
@@ -177,20 +199,10 @@ func exceptionHint(e Evidence) string {
 		return "the profile does not allow this; change the script, or choose another profile (sbx profile list)"
 	case e.UncaughtType == "MemoryError":
 		return "it asked for more memory than it may have; if it needs more, raise --memory"
-	case strings.Contains(e.UncaughtMessage, "start new thread"):
-		return "it has too many processes and threads; if it needs more, raise --pids"
 	case e.UncaughtType == "EOFError":
 		return "it wanted to read input and there was none; give it some with --stdin FILE"
-	case e.tmpFull():
-		return "it has no room left for files; if it needs more, raise --tmp-size"
 	}
 	return ""
-}
-
-// tmpFull says that the script failed on a full file system. The writable ones
-// are all bounded by one size.
-func (e Evidence) tmpFull() bool {
-	return e.Uncaught && e.UncaughtType == "OSError" && strings.HasPrefix(e.UncaughtMessage, "[Errno 28]") // ENOSPC
 }
 
 func signalHint(signal string) string {
@@ -263,8 +275,21 @@ func Findings(e Evidence) []Finding {
 	if e.OutputLimit > 0 && e.OutputBytes > e.OutputLimit && e.EndedBy != "output" {
 		add("near_miss.output", High, "output was cut after %s: %d bytes were printed to one stream", byteSize(e.OutputLimit), e.OutputBytes)
 	}
-	if e.tmpFull() {
-		add("near_miss.tmp", Medium, "the script says that it had no room left for files")
+	switch {
+	case e.Full != "" && e.FullOf == "files":
+		add("near_miss.tmp", High, "%s was full: its %d files were used up", e.Full, e.TmpFiles)
+	case e.Full != "":
+		add("near_miss.tmp", High, "%s was full: its %s were used up", e.Full, byteSize(e.TmpSize))
+	}
+	if !outOfMemory && e.OOMKills == 0 && strings.Contains(e.Stderr, "MemoryError") && e.UncaughtType != "MemoryError" {
+		add("near_miss.memory", Medium, "the script says that it asked for more memory than it could have (MemoryError)")
+	}
+	if known, ok := e.knownFailure(); ok {
+		kind := orWord(known.kind, "known_failure")
+		// Where the kernel or sbx counted it, the script's own word adds nothing.
+		if !slices.ContainsFunc(out, func(f Finding) bool { return f.Kind == kind }) {
+			add(kind, Medium, "%s", known.text)
+		}
 	}
 	if e.ReadingStdin {
 		add("near_miss.stdin", High, "when it was ended it was waiting for standard input")

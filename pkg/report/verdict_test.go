@@ -61,6 +61,9 @@ func caller(signal string) func(*Evidence) {
 	return func(e *Evidence) { e.Caller = signal }
 }
 
+func printed(text string) func(*Evidence) { return func(e *Evidence) { e.Stderr = text } }
+func packages(e *Evidence)                { e.SitePackages = true }
+
 const null = -1 // of exit_code
 
 // classified is one row: facts, and what must come of them.
@@ -98,6 +101,13 @@ var classifications = []classified{
 	{"too many threads", exited(1, raised("RuntimeError", "can't start new thread"), pidsRefused), Exception, 1, 1, "", "start new thread", "--pids"},
 	{"no input", exited(1, raised("EOFError", "EOF when reading a line")), Exception, 1, 1, "", "EOFError", "--stdin"},
 	{"/tmp is full", exited(1, raised("OSError", "[Errno 28] No space left on device: '/tmp/x'")), Exception, 1, 1, "", "Errno 28", "--tmp-size"},
+	{"an import that is not there", exited(1, raised("ModuleNotFoundError", "No module named 'numpy'")), Exception, 1, 1, "", "numpy", "--profile grader"},
+	{"an import that is not there although packages are", exited(1, raised("ModuleNotFoundError", "No module named 'numpy'"), packages), Exception, 1, 1, "", "numpy", "install it"},
+	{"multiprocessing without /dev/shm", exited(1, raised("FileNotFoundError", "[Errno 2] No such file or directory"), printed("_multiprocessing.SemLock(\nFileNotFoundError: [Errno 2]")), Exception, 1, 1, "", "Errno 2", "--profile science"},
+	{"too many open files", exited(1, raised("OSError", "[Errno 24] Too many open files: 'x'")), Exception, 1, 1, "", "Errno 24", "limits.open_files"},
+	{"a file that grew too large, said by Python", exited(1, raised("OSError", "[Errno 27] File too large")), Exception, 1, 1, "", "Errno 27", "limits.file_size"},
+	{"OpenBLAS without threads", killed("SIGSEGV", printed("OpenBLAS blas_thread_init: pthread_create failed for thread 1 of 2: Resource temporarily unavailable")), Signaled, 139, null, "SIGSEGV", "SIGSEGV", "OPENBLAS_NUM_THREADS=1"},
+	{"a pool that lost a worker", exited(1, raised("BrokenProcessPool", "A process in the process pool was terminated abruptly")), Exception, 1, 1, "", "BrokenProcessPool", "--pids"},
 	{"an import that the policy refuses", exited(1, raised("ImportError", "importing 'os' is not allowed (sbx policy)")), Exception, 1, 1, "", "importing 'os'", "sbx profile list"},
 	{"an exception with output that was cut", exited(1, raised("ValueError", "x"), muchOutput), Exception, 1, 1, "", "ValueError", ""},
 
@@ -252,6 +262,14 @@ func TestFindingsNameTheNearMisses(t *testing.T) {
 		{"output without a limit", exited(0, muchOutput, func(e *Evidence) { e.OutputLimit = 0 }), nil},
 		{"too much output is a verdict, no near miss", ended("output", muchOutput), nil},
 		{"a full /tmp", exited(1, raised("OSError", "[Errno 28] No space left on device")), []string{"near_miss.tmp medium no room left"}},
+		{"a full /tmp, by the file system's own word", exited(0, func(e *Evidence) { e.Full, e.FullOf, e.TmpSize = "/tmp", "bytes", 16*mib }), []string{"near_miss.tmp high /tmp was full: its 16 MiB"}},
+		{"a full /tmp, said by both", exited(1, raised("OSError", "[Errno 28] No space left on device"), func(e *Evidence) { e.Full, e.FullOf, e.TmpFiles = "/workspace", "files", 4096 }), []string{"near_miss.tmp high /workspace was full: its 4096 files"}},
+		{"a MemoryError that was caught", exited(0, printed("MemoryError: caught")), []string{"near_miss.memory medium MemoryError"}},
+		{"a MemoryError that nobody caught is in the verdict", exited(1, raised("MemoryError", ""), printed("MemoryError")), nil},
+		{"threads refused where nobody counts", exited(1, raised("RuntimeError", "can't start new thread")), []string{"near_miss.pids medium no new thread"}},
+		{"threads refused and counted", exited(1, raised("RuntimeError", "can't start new thread"), pidsRefused), []string{"near_miss.pids high 7 times"}},
+		{"OpenBLAS", exited(1, printed("OpenBLAS blas_thread_init: pthread_create failed for thread 3 of 8")), []string{"known_failure medium OpenBLAS"}},
+		{"words of a script that succeeds", exited(0, printed("[Errno 24] BrokenProcessPool")), nil},
 		{"another OSError", exited(1, raised("OSError", "[Errno 2] No such file")), nil},
 		{"asleep", ended("wall", used(10*time.Second, 30*time.Millisecond)), []string{"asleep medium 0.03 s of processor time in 10 s"}},
 		{"a short run is not asleep", exited(0, used(10*time.Second, 0)), nil},

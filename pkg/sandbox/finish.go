@@ -38,6 +38,10 @@ func (x *execution) observe(pid int) error {
 	x.layers.active("seccomp_notify", x.layers.seen["seccomp_notify"].Observed+", asked about Python's execve(2)")
 	x.observeGroups(pid)
 	x.observeLimits(pid)
+	x.python = pid
+	if err := x.account.openDisks(pid, x.disks); err != nil {
+		return &Error{Op: "observe the jail", Err: err, Hint: bugHint}
+	}
 	if err := x.boundProcesses(pid); err != nil {
 		return &Error{Op: "bound the number of processes", Err: err, Hint: layerHint("cgroup.pids")}
 	}
@@ -121,11 +125,12 @@ func (x *execution) finish(ctx context.Context, exit *jail.Exit, c cause) *endin
 	end.sup = x.supervisor.Result()
 
 	x.deliver(ctx, c)
+	x.account.lookAtDisks()
 	var usage, events error
 	end.usage, usage = x.group.Usage()
 	end.events, events = x.group.Events()
 	end.accounts = errors.Join(usage, events)
-	if stats := end.sup.Hook; x.spec.Profile.Python.Hooks == profile.HooksOff {
+	if stats := end.sup.Hook; !x.hooked() {
 		x.layers.absent("python_hooks", "the hook is off")
 	} else if stats.Started {
 		x.layers.active("python_hooks", fmt.Sprintf("its start record, mode %s; evidence, no wall", stats.Mode))
@@ -161,13 +166,16 @@ func (x *execution) report(end *ending) *report.Report {
 	s := &x.spec
 	e := x.evidence(end)
 	out, errs := x.out.result(), x.err.result()
+	tmpBytes, tmpFiles, _, _ := x.account.disksUsed()
 	return report.Build(report.Input{
 		Version: s.Version, Name: s.ReportName, Start: x.start, End: end.at,
 		Log: x.recorder.Snapshot(), Evidence: e,
 		Usage: report.Usage{
 			WallSeconds:    end.at.Sub(x.execAt).Seconds(),
 			CPUUserSeconds: x.user(end).Seconds(), CPUSystemSeconds: x.system(end).Seconds(),
-			PeakMemoryBytes: e.MemoryPeak, PeakProcesses: end.usage.PIDsPeak,
+			ThrottledSeconds: end.usage.Throttled.Seconds(),
+			PeakMemoryBytes:  e.MemoryPeak, Memory: x.memory(e.MemoryPeak), PeakProcesses: x.tasks(end),
+			PeakTmpBytes: tmpBytes, PeakTmpFiles: tmpFiles,
 			StdoutBytes: out.Bytes, StderrBytes: errs.Bytes,
 			SurvivorsKilled: survivors(end.exit), StartPhases: x.phases,
 		},
@@ -178,6 +186,15 @@ func (x *execution) report(end *ending) *report.Report {
 		Host:    report.Host{Kernel: kernel(), Python: x.interp.Version, PythonPath: x.interp.Path, UID: x.ids.UID},
 		Limits:  x.limits(end, e), Findings: x.findings(end), Dropped: dropped(end.sup),
 	})
+}
+
+// tasks is the most processes and threads that there were at once: by the
+// kernel's count, where it keeps one (pids.peak, Linux 6.6 on cgroup v2, 6.11 on
+// v1), else as far as they were looked at.
+func (x *execution) tasks(end *ending) int64 {
+	x.account.mu.Lock()
+	defer x.account.mu.Unlock()
+	return max(end.usage.PIDsPeak, x.account.tasks)
 }
 
 func survivors(exit *jail.Exit) int {
@@ -263,6 +280,10 @@ func (x *execution) evidence(end *ending) report.Evidence {
 	if e.MemoryPeak == 0 {
 		e.MemoryPeak = x.memoryPeak.Load()
 	}
+	_, _, e.Full, e.FullOf = x.account.disksUsed()
+	e.TmpSize, e.TmpFiles = int64(l.TmpSize), l.TmpInodes
+	e.ReadingStdin = x.readsInput
+	e.Stderr, e.SitePackages = string(x.err.end(lastWords)), x.spec.Profile.Python.SitePackages
 	if end.cause == causeInterrupted {
 		var by Interrupt
 		if errors.As(x.interrupted(), &by) {
@@ -310,8 +331,12 @@ func (x *execution) limits(end *ending, e report.Evidence) []report.Limit {
 	add(l.CPUTime > 0, "cpu_time", l.CPUTime.Seconds(), e.CPU.Seconds(), "seconds", "supervisor", verdict == report.CPUTimeLimit)
 	add(l.Memory > 0, "memory", float64(l.Memory), float64(e.MemoryPeak), "bytes", x.enforcer("cgroup.memory"), verdict == report.MemoryLimit && e.MetMemoryLimit())
 	add(l.CPUPercent > 0, "cpu_percent", float64(l.CPUPercent), percent(e), "percent", x.enforcer("cgroup.cpu"), end.usage.Throttled > 0)
-	add(l.PIDs > 0, "processes", float64(l.PIDs), float64(end.usage.PIDsPeak), "processes", x.enforcer("cgroup.pids"), e.PIDsRefused > 0)
+	add(l.PIDs > 0, "processes", float64(l.PIDs), float64(x.tasks(end)), "processes", x.enforcer("cgroup.pids"), e.PIDsRefused > 0)
 	add(l.Output > 0, "output", float64(l.Output), float64(e.OutputBytes), "bytes", "supervisor", e.OutputBytes > int64(l.Output))
+	size, files := x.diskLimits()
+	tmpBytes, tmpFiles, _, of := x.account.disksUsed()
+	add(size > 0, "tmp", float64(size), float64(tmpBytes), "bytes", "tmpfs", of == "bytes")
+	add(files > 0, "tmp_files", float64(files), float64(tmpFiles), "files", "tmpfs", of == "files")
 	add(true, "open_files", float64(l.OpenFiles), 0, "descriptors", "rlimit", false)
 	add(l.FileSize > 0, "file_size", float64(l.FileSize), 0, "bytes", "rlimit", e.Signal == "SIGXFSZ")
 	return out
@@ -346,7 +371,7 @@ func (x *execution) findings(end *ending) []report.Finding {
 	add := func(kind, confidence, text string, args ...any) {
 		out = append(out, report.Finding{Kind: kind, Confidence: confidence, Text: fmt.Sprintf(text, args...)})
 	}
-	if x.spec.Profile.Python.Hooks != profile.HooksOff {
+	if x.hooked() {
 		if stats.Started && !stats.Ended && end.exit != nil && unix.WaitStatus(end.exit.Status).Exited() && end.cause == causeNone {
 			add("hook_silent", "medium", "the hook announced no end: os._exit, a crash, or a script that silenced it")
 		}
@@ -394,6 +419,12 @@ func kernel() string {
 
 // kill ends the jail, and writes down why.
 func (x *execution) kill(c cause) {
+	select {
+	case <-x.observed: // afterwards nobody could tell
+		x.readsInput, _ = posture.ReadsInput("/proc", x.python)
+		x.lookAtUse()
+	default:
+	}
 	x.cpuAtKill, _ = x.cpuUsed() // afterwards nobody could tell
 	x.jail.Kill()
 	op := map[cause]string{causeWall: "wall_time", causeCPU: "cpu_time", causeMemory: "memory", causeOutput: "output", causeInterrupted: "interrupt", causeSupervisor: "supervisor"}[c]

@@ -60,6 +60,9 @@ type execution struct {
 	jail    *jail.Jail
 	ready   *jail.Ready
 	rlimits []jail.Rlimit // what Python is to have
+	disks   []string      // the jail's own writable file systems
+	python  int           // the script's main process
+	account *account
 	ids     jail.IDs
 	ender   *ender
 	out     *stream
@@ -72,6 +75,7 @@ type execution struct {
 	observed    chan struct{} // closed when Python was observed, its execve waiting
 	execAt      time.Time     // and let through then
 	memoryPeak  atomic.Int64  // the most that the watch over memory saw
+	readsInput  bool          // when sbx ended it, it waited for its input
 	cpuAtKill   time.Duration // what the tree had used when sbx ended it, where no group counts
 	interrupted func() error  // why the caller's context ended
 	unwatch     func() bool   // stops waiting for the caller's interrupt
@@ -93,7 +97,7 @@ func Run(ctx context.Context, spec Spec) (*report.Report, error) {
 	// now and then: up to 10 ms on a machine with two processors.
 	runtime.GOMAXPROCS(max(slots, runtime.GOMAXPROCS(0)))
 
-	x := &execution{spec: spec, start: spec.Start, recorder: event.NewRecorder(keptEvents), observed: make(chan struct{})}
+	x := &execution{spec: spec, start: spec.Start, recorder: event.NewRecorder(keptEvents), observed: make(chan struct{}), account: &account{}}
 	if x.start.IsZero() {
 		x.start = time.Now()
 	}
@@ -165,7 +169,7 @@ func (x *execution) prepare() error {
 	}
 	x.phase("interpreter")
 	var pins []int
-	if s.Profile.Python.Hooks != profile.HooksOff {
+	if x.hooked() {
 		pins = []int{pyhook.EventFD}
 	}
 	if x.policy, err = seccomp.Resolve(s.Profile.Seccomp, pins); err != nil {
@@ -230,7 +234,7 @@ func (x *execution) enter(ctx context.Context) error {
 		return err
 	}
 	x.phase("plan")
-	x.rlimits = blueprint.Config.Rlimits
+	x.rlimits, x.disks = blueprint.Config.Rlimits, x.scratch(blueprint)
 	if err := x.jail.Build(blueprint); err != nil { // 6
 		return jailError(err)
 	}
@@ -243,7 +247,7 @@ func (x *execution) enter(ctx context.Context) error {
 	x.phase("jail")
 	x.supervisor = supervisor.New(supervisor.Options{
 		Listener: listener, Policy: x.policy, Recorder: x.recorder, Start: x.start,
-		Writable: blueprint.Writable, Hook: x.pipes.fromHook, OnExec: x.observe, Trace: x.spec.Profile.Trace,
+		Writable: blueprint.Writable, Hook: x.pipes.fromHook, OnExec: x.observe, OnBegin: x.begun, OnEnd: x.lookAtUse, Trace: x.spec.Profile.Trace,
 	})
 	return x.judge() // 7
 }
@@ -278,7 +282,7 @@ func (x *execution) spawn() error {
 	if x.ids, err = jail.HostIDs(); err != nil {
 		return &Error{Op: "choose ids", Err: err, Hint: "mount /proc"}
 	}
-	if x.pipes, err = openPipes(x.spec.Profile.Python.Hooks != profile.HooksOff); err != nil {
+	if x.pipes, err = openPipes(x.hooked()); err != nil {
 		return err
 	}
 	p := x.pipes
@@ -324,7 +328,7 @@ func (x *execution) judge() error {
 	if err := l.missing("landlock", "seccomp_notify", "wall_clock"); err != nil {
 		return err
 	}
-	if x.spec.Profile.Python.Hooks == profile.HooksOff && l.required["python_hooks"] {
+	if !x.hooked() && l.required["python_hooks"] {
 		l.absent("python_hooks", "the hook is off")
 		if err := l.missing("python_hooks"); err != nil {
 			return err
@@ -424,6 +428,7 @@ func (x *execution) startClocks(ctx context.Context) {
 	if limits.Memory > 0 && x.layers.seen["cgroup.memory"].State != report.LayerActive {
 		x.clocks.Go(func() { watchMemory(ctx, int64(limits.Memory), x.memoryUsed, x.ender) })
 	}
+	x.clocks.Go(func() { x.watchAccount(ctx) })
 	x.clocks.Go(func() {
 		timer := time.NewTimer(wardenDelay)
 		defer timer.Stop()
@@ -461,6 +466,7 @@ func (x *execution) close() {
 	if x.pipes != nil {
 		x.pipes.closeAll()
 	}
+	x.account.close() // what is in the file systems belongs to the group as well
 	if x.group != nil {
 		_ = x.group.Close()
 		x.group = nil

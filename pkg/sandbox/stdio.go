@@ -141,6 +141,17 @@ func (s *stream) result() output {
 	return o
 }
 
+// lastWords is how much of the end of standard error is searched for failures
+// that are known.
+const lastWords = 8 << 10
+
+// end returns the last bytes of the stream, at most n.
+func (s *stream) end(n int) []byte {
+	o := s.result()
+	all := append(append([]byte(nil), o.Head...), o.Tail...)
+	return all[max(0, len(all)-n):]
+}
+
 // pipes are the script's standard streams and the hook's channel. The script
 // never gets a descriptor of the caller's: those could be read, written,
 // seeked and re-opened behind sbx's back.

@@ -43,8 +43,12 @@ type Options struct {
 	// OnExec is called with Python's process while its execve(2) waits. An error
 	// refuses it, and is what Serve returns.
 	OnExec func(pid int) error
-	Stacks Stacks // nil: no stacks
-	Trace  bool   // record calls that are let through as well
+	// OnBegin and OnEnd are called once each, when the hook says that the script
+	// is about to begin, and that it has ended. That is the hook's word: it is for
+	// accounts only. They may be nil.
+	OnBegin, OnEnd func()
+	Stacks  Stacks // nil: no stacks
+	Trace   bool   // record calls that are let through as well
 }
 
 // Finding is something that the two witnesses say together.
@@ -84,6 +88,8 @@ type Supervisor struct {
 	chunk    []byte         // what drain reads into
 	refused  map[int]uint64 // per system call number, see bucket
 	asked    bool           // OnExec was called
+	begun    bool           // the hook said that the script begins
+	ended    bool           // and that it has ended
 	started  bool           // Python's execve was let through
 	init     int            // the process that started Python, 0 if not known
 	execErr  error
@@ -186,6 +192,27 @@ func (s *Supervisor) drain() {
 		}
 		s.hook.Feed(s.chunk[:n])
 		left -= n
+		s.tell()
+	}
+}
+
+// tell passes on that the script begins, and that it has ended.
+func (s *Supervisor) tell() {
+	if s.ended {
+		return
+	}
+	stats := s.hook.Stats()
+	if !s.begun && stats.Started {
+		s.begun = true
+		if s.o.OnBegin != nil {
+			s.o.OnBegin()
+		}
+	}
+	if stats.Ended {
+		s.ended = true
+		if s.o.OnEnd != nil {
+			s.o.OnEnd()
+		}
 	}
 }
 

@@ -1,0 +1,219 @@
+package sandbox
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sbxproject/sbx/pkg/jail"
+	"github.com/sbxproject/sbx/pkg/posture"
+	"github.com/sbxproject/sbx/pkg/profile"
+	"github.com/sbxproject/sbx/pkg/report"
+)
+
+// An account is what a run used, as far as the kernel keeps no account that
+// outlives it: what its memory consisted of, what the interpreter held before
+// the script began, how full its writable file systems were, and, on kernels
+// without pids.peak, how many tasks there were. It is looked at now and then.
+type account struct {
+	disks []*disk
+
+	mu       sync.Mutex
+	baseline int64
+	largest  footprint
+	tasks    int64
+}
+
+// footprint is the memory of a tree at one moment.
+type footprint struct{ total, anonymous, file, kernel int64 }
+
+// disk is a writable file system of the jail. The descriptor keeps it there
+// until it was looked at for the last time, after the last process is gone.
+type disk struct {
+	name         string
+	fd           int
+	bytes, files int64  // the most that were in use
+	full         string // "bytes" or "files", when there was no room for more
+}
+
+// How often a run is looked at: soon after its start, then less and less.
+const (
+	firstLook = 10 * time.Millisecond
+	lastLook  = 100 * time.Millisecond
+)
+
+// openDisks takes hold of the writable file systems, through the process whose
+// execve(2) waits: what lies at these names is what init mounted there.
+func (a *account) openDisks(pid int, names []string) error {
+	for _, name := range names {
+		path := fmt.Sprintf("/proc/%d/root%s", pid, name)
+		fd, err := unix.Open(path, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return fmt.Errorf("open %s of the jail: %w", name, err)
+		}
+		a.disks = append(a.disks, &disk{name: name, fd: fd})
+	}
+	return nil
+}
+
+func (a *account) close() {
+	for _, d := range a.disks {
+		unix.Close(d.fd)
+	}
+	a.disks = nil
+}
+
+// look notes what is in use.
+func (d *disk) look() {
+	var st unix.Statfs_t
+	if unix.Fstatfs(d.fd, &st) != nil || st.Blocks == 0 {
+		return
+	}
+	d.bytes = max(d.bytes, int64(st.Blocks-st.Bfree)*st.Bsize)
+	d.files = max(d.files, int64(st.Files-st.Ffree))
+	switch {
+	case st.Bfree == 0:
+		d.full = "bytes"
+	case st.Ffree == 0:
+		d.full = "files"
+	}
+}
+
+// lookAtDisks notes how full they are.
+func (a *account) lookAtDisks() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, d := range a.disks {
+		d.look()
+	}
+}
+
+// add notes a footprint and a number of tasks.
+func (a *account) add(f footprint, tasks int64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if f.total > a.largest.total {
+		a.largest = f
+	}
+	a.tasks = max(a.tasks, tasks)
+}
+
+// disksUsed are the most bytes and files that were in use, and which of the
+// file systems was full, and of what.
+func (a *account) disksUsed() (bytes, files int64, full, of string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, d := range a.disks {
+		bytes, files = bytes+d.bytes, files+d.files
+		if d.full != "" {
+			full, of = d.name, d.full
+		}
+	}
+	return bytes, files, full, of
+}
+
+// scratch are the writable file systems that are the jail's own.
+func (x *execution) scratch(b *jail.Blueprint) []string {
+	var out []string
+	for _, m := range b.Config.Mounts {
+		if m.Kind == jail.MountTmpfs && m.Attr&unix.MOUNT_ATTR_RDONLY == 0 {
+			out = append(out, m.Target)
+		}
+	}
+	return out
+}
+
+// watchAccount looks at the run until ctx ends.
+func (x *execution) watchAccount(ctx context.Context) {
+	every := firstLook
+	timer := time.NewTimer(every)
+	defer timer.Stop()
+	for {
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			return
+		}
+		x.lookAtUse()
+		every = min(2*every, lastLook)
+		timer.Reset(every)
+	}
+}
+
+// lookAtUse notes what the run uses now.
+func (x *execution) lookAtUse() {
+	f, tasks := x.footprint()
+	x.account.add(f, tasks)
+	x.account.lookAtDisks()
+}
+
+// footprint is what the tree holds now: by its group, or by what its processes
+// say of themselves.
+func (x *execution) footprint() (f footprint, tasks int64) {
+	memory, pids := x.held("cgroup.memory"), x.held("cgroup.pids")
+	if memory || pids {
+		u, err := x.group.Usage()
+		if err == nil && memory {
+			f = footprint{u.Memory, u.Anon, u.File, u.Kernel}
+		}
+		if err == nil && pids {
+			tasks = u.PIDs
+		}
+	}
+	if !memory {
+		if n, err := x.memoryUsed(); err == nil {
+			f = footprint{total: n, anonymous: n}
+		}
+	}
+	if !pids {
+		tasks, _ = posture.TreeTasks("/proc", x.jail.PID)
+	}
+	return f, tasks
+}
+
+// held says whether a layer was observed to be at work.
+func (x *execution) held(layer string) bool {
+	return x.layers.seen[layer].State == report.LayerActive
+}
+
+// begun is called when the script is about to begin: what is in use by then is
+// the interpreter's own. A script of one line may be gone when its memory is read,
+// so the largest of several readings counts.
+func (x *execution) begun() {
+	f, tasks := x.footprint()
+	x.account.add(f, tasks)
+	x.account.mu.Lock()
+	x.account.baseline = max(x.account.baseline, f.total)
+	x.account.mu.Unlock()
+}
+
+// memory says what the peak of a run's memory consists of.
+func (x *execution) memory(peak int64) report.Memory {
+	a := x.account
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	m := report.Memory{
+		Baseline: a.baseline, Anonymous: a.largest.anonymous, File: a.largest.file, Kernel: a.largest.kernel,
+		MeasuredBy: "cgroup",
+	}
+	if !x.held("cgroup.memory") {
+		m.MeasuredBy = "processes"
+	}
+	if a.baseline > 0 {
+		m.Script = max(0, peak-a.baseline)
+	}
+	return m
+}
+
+// diskLimits are the two bounds of the writable file systems, for the report.
+func (x *execution) diskLimits() (size, files int64) {
+	l := x.spec.Profile.Limits
+	n := int64(len(x.account.disks))
+	return n * int64(l.TmpSize), n * l.TmpInodes
+}
+
+// hooked says whether the script runs with the hook.
+func (x *execution) hooked() bool { return x.spec.Profile.Python.Hooks != profile.HooksOff }
