@@ -69,29 +69,46 @@ func TreeCPU(procRoot string, pid int) (time.Duration, error) {
 	return total, nil
 }
 
-// TreeMemory adds up the memory of a process and its living descendants that no
+// MemoryBelow adds up the memory of the living descendants of a process that no
 // file backs: anonymous and shared. Pages that two of them share count for both:
-// it is an upper bound, and quick to read. [TreeShare] is exact, and slow. Neither
+// it is an upper bound, and quick to read. [ShareBelow] is exact, and slow. Neither
 // sees a memory file (memfd_create(2)) that is not mapped.
-func TreeMemory(procRoot string, pid int) (int64, error) {
-	return treeSum(procRoot, pid, "status", func(data string) (int64, error) { return sumKiB(data, "RssAnon:", "RssShmem:") })
+func MemoryBelow(procRoot string, pid int) (int64, error) {
+	return sumBelow(procRoot, pid, "status", func(data string) (int64, error) { return sumKiB(data, "RssAnon:", "RssShmem:") })
 }
 
-// TreeShare adds up the proportional share of memory of each process of a tree
-// (Pss of proc_pid_smaps(5)): a page that n processes share counts once in all.
-func TreeShare(procRoot string, pid int) (int64, error) {
-	return treeSum(procRoot, pid, "smaps_rollup", func(data string) (int64, error) { return sumKiB(data, "Pss_Anon:", "Pss_Shmem:") })
+// ShareBelow adds up the proportional share of memory of each descendant of a
+// process (Pss of proc_pid_smaps(5)): a page that n processes share counts once in
+// all.
+func ShareBelow(procRoot string, pid int) (int64, error) {
+	return sumBelow(procRoot, pid, "smaps_rollup", func(data string) (int64, error) { return sumKiB(data, "Pss_Anon:", "Pss_Shmem:") })
 }
 
-func treeSum(procRoot string, pid int, file string, parse func(string) (int64, error)) (int64, error) {
+// TasksBelow counts the threads of the living descendants of a process.
+func TasksBelow(procRoot string, pid int) (int64, error) {
+	return sumBelow(procRoot, pid, "status", func(data string) (int64, error) {
+		for line := range strings.Lines(data) {
+			if rest, ok := strings.CutPrefix(line, "Threads:"); ok {
+				return strconv.ParseInt(strings.TrimSpace(rest), 10, 32)
+			}
+		}
+		return 0, nil
+	})
+}
+
+// sumBelow adds up what a file says of each descendant of a process, which itself
+// is left out: the init stage of a jail is not the script.
+func sumBelow(procRoot string, pid int, file string, parse func(string) (int64, error)) (int64, error) {
 	var total int64
+	top := true
 	err := walk(procRoot, pid, func(dir string) error {
 		data, err := os.ReadFile(filepath.Join(dir, file))
-		if err != nil {
+		if err != nil || top {
+			top = false
 			return err
 		}
-		used, err := parse(string(data))
-		total += used
+		n, err := parse(string(data))
+		total += n
 		return err
 	})
 	if err != nil {
@@ -140,16 +157,4 @@ func parseCPU(stat string) (time.Duration, error) {
 		ticks += uint64(n)
 	}
 	return time.Duration(ticks) * tick, nil
-}
-
-// TreeTasks counts the threads of a process and of its living descendants.
-func TreeTasks(procRoot string, pid int) (int64, error) {
-	return treeSum(procRoot, pid, "status", func(data string) (int64, error) {
-		for line := range strings.Lines(data) {
-			if rest, ok := strings.CutPrefix(line, "Threads:"); ok {
-				return strconv.ParseInt(strings.TrimSpace(rest), 10, 32)
-			}
-		}
-		return 0, nil
-	})
 }

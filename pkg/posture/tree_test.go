@@ -137,35 +137,49 @@ func TestSumKiB(t *testing.T) {
 	}
 }
 
-// TestTreeMemoryOfOneself: what was just written to is there, by both ways, be it
-// private or shared.
-func TestTreeMemoryOfOneself(t *testing.T) {
+// TestMemoryBelow: what a child wrote to is there, by both ways, be it private or
+// shared; what the process itself holds is not.
+func TestMemoryBelow(t *testing.T) {
 	const size = 64 << 20
-	for name, tt := range map[string]struct {
-		read func(string, int) (int64, error)
-		kind int
-	}{
-		"TreeMemory, private": {TreeMemory, unix.MAP_PRIVATE}, "TreeMemory, shared": {TreeMemory, unix.MAP_SHARED},
-		"TreeShare, private": {TreeShare, unix.MAP_PRIVATE}, "TreeShare, shared": {TreeShare, unix.MAP_SHARED},
-	} {
-		read := tt.read
-		before, err := read("/proc", os.Getpid())
-		if err != nil {
-			t.Fatal(err)
+	own, err := unix.Mmap(-1, 0, 4*size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_POPULATE)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Munmap(own) }()
+	for name, read := range map[string]func(string, int) (int64, error){"MemoryBelow": MemoryBelow, "ShareBelow": ShareBelow} {
+		for _, kind := range []string{"MAP_PRIVATE", "MAP_SHARED"} {
+			cmd := exec.CommandContext(t.Context(), "python3", "-I", "-S", "-c", `
+import mmap, sys
+m = mmap.mmap(-1, `+strconv.Itoa(size)+`, mmap.`+kind+` | mmap.MAP_ANONYMOUS)
+for at in range(0, len(m), 4096): m[at] = 1
+sys.stdout.write("x"); sys.stdout.flush(); sys.stdin.read()
+`)
+			out, err := cmd.StdoutPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			in, err := cmd.StdinPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			var b [1]byte
+			if _, err := out.Read(b[:]); err != nil {
+				t.Fatal(err)
+			}
+			if got, err := read("/proc", os.Getpid()); err != nil || got < size || got > 2*size {
+				t.Errorf("%s, %s: %d bytes, %v; want %d and what the interpreter needs", name, kind, got, err, size)
+			}
+			if got, err := TasksBelow("/proc", os.Getpid()); err != nil || got != 1 {
+				t.Errorf("%d tasks, %v; want 1", got, err)
+			}
+			_ = in.Close()
+			_ = cmd.Wait()
 		}
-		block, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, tt.kind|unix.MAP_ANON|unix.MAP_POPULATE)
-		if err != nil {
-			t.Fatal(err)
-		}
-		after, err := read("/proc", os.Getpid())
-		if err != nil {
-			t.Fatal(err)
-		}
-		if grown := after - before; grown < size*9/10 || grown > size*2 {
-			t.Errorf("%s: %d before, %d after %d more bytes", name, before, after, size)
-		}
-		if err := unix.Munmap(block); err != nil {
-			t.Fatal(err)
-		}
+	}
+	if _, err := MemoryBelow(t.TempDir(), 5); err == nil {
+		t.Error("a process that is not there has memory")
 	}
 }

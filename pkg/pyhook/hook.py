@@ -135,10 +135,20 @@ def make_paths(config, home):
     """permitted(path, writing): may the script touch it?"""
     readable = directories(config['roots'] + config['readpaths'] + (home, config['exe'] or sys.executable))
 
-    def absolute(path, cwd=posix.getcwd, starts=str.startswith, split=str.split, join=str.join, Error=OSError):
+    # getcwd(3) of a directory deeper than PATH_MAX climbs to the root by hand, for
+    # seconds; readlink(2) of the same says that the name is too long.
+    def here(link=posix.readlink, cwd=posix.getcwd, Error=OSError, too_long=36):  # ENAMETOOLONG
+        try:
+            return link('/proc/self/cwd')
+        except Error as e:
+            if e.errno == too_long:
+                raise
+        return cwd()  # a jail without /proc
+
+    def absolute(path, here=here, starts=str.startswith, split=str.split, join=str.join, Error=OSError):
         if not starts(path, '/'):
             try:
-                path = cwd() + '/' + path
+                path = here() + '/' + path
             except Error:
                 return ''
         if '/.' not in path and '//' not in path:

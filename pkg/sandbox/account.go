@@ -169,7 +169,7 @@ func (x *execution) footprint() (f footprint, tasks int64) {
 		}
 	}
 	if !pids {
-		tasks, _ = posture.TreeTasks("/proc", x.jail.PID)
+		tasks, _ = posture.TasksBelow("/proc", x.jail.PID)
 	}
 	return f, tasks
 }

@@ -119,10 +119,10 @@ type ending struct {
 func (x *execution) finish(ctx context.Context, exit *jail.Exit, c cause) *ending {
 	end := &ending{exit: exit, at: time.Now(), cause: c}
 	x.jail.Kill()
+	end.failure = x.supervision() // which ends with the last task, and looks at the jail until then
+	end.sup = x.supervisor.Result()
 	_, _ = x.jail.Wait()
 	x.jail = nil
-	end.failure = x.supervision()
-	end.sup = x.supervisor.Result()
 
 	x.deliver(ctx, c)
 	x.account.lookAtDisks()
@@ -194,7 +194,7 @@ func (x *execution) report(end *ending) *report.Report {
 func (x *execution) tasks(end *ending) int64 {
 	x.account.mu.Lock()
 	defer x.account.mu.Unlock()
-	return max(end.usage.PIDsPeak, x.account.tasks)
+	return max(1, end.usage.PIDsPeak, x.account.tasks)
 }
 
 func survivors(exit *jail.Exit) int {
@@ -218,9 +218,9 @@ func (x *execution) cpuUsed() (time.Duration, error) {
 // counts what a fork shares twice, so what it finds too much is looked at again.
 func (x *execution) memoryUsed() (int64, error) {
 	limit := int64(x.spec.Profile.Limits.Memory)
-	used, err := posture.TreeMemory("/proc", x.jail.PID)
+	used, err := posture.MemoryBelow("/proc", x.jail.PID)
 	if err == nil && used > limit {
-		if share, err := posture.TreeShare("/proc", x.jail.PID); err == nil {
+		if share, err := posture.ShareBelow("/proc", x.jail.PID); err == nil {
 			used = share
 		}
 	}

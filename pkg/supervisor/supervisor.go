@@ -47,8 +47,8 @@ type Options struct {
 	// is about to begin, and that it has ended. That is the hook's word: it is for
 	// accounts only. They may be nil.
 	OnBegin, OnEnd func()
-	Stacks  Stacks // nil: no stacks
-	Trace   bool   // record calls that are let through as well
+	Stacks         Stacks // nil: no stacks
+	Trace          bool   // record calls that are let through as well
 }
 
 // Finding is something that the two witnesses say together.
