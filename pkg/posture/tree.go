@@ -69,19 +69,37 @@ func TreeCPU(procRoot string, pid int) (time.Duration, error) {
 	return total, nil
 }
 
-// MemoryBelow adds up the memory of the living descendants of a process that no
-// file backs: anonymous and shared. Pages that two of them share count for both:
-// it is an upper bound, and quick to read. [ShareBelow] is exact, and slow. Neither
-// sees a memory file (memfd_create(2)) that is not mapped.
-func MemoryBelow(procRoot string, pid int) (int64, error) {
-	return sumBelow(procRoot, pid, "status", func(data string) (int64, error) { return sumKiB(data, "RssAnon:", "RssShmem:") })
+// Memory is what processes hold that no file of a disk backs.
+type Memory struct {
+	Anonymous int64
+	Shared    int64 // mapped files of tmpfs, and shared anonymous memory
+}
+
+// MemoryBelow adds up the memory of the living descendants of a process. Pages that
+// two of them share count for both: it is an upper bound, and quick to read.
+// [ShareBelow] is exact, and slow. Neither sees what is not mapped: a file of a
+// tmpfs, or of memfd_create(2).
+func MemoryBelow(procRoot string, pid int) (Memory, error) {
+	return memoryBelow(procRoot, pid, "status", "RssAnon:", "RssShmem:")
 }
 
 // ShareBelow adds up the proportional share of memory of each descendant of a
 // process (Pss of proc_pid_smaps(5)): a page that n processes share counts once in
 // all.
-func ShareBelow(procRoot string, pid int) (int64, error) {
-	return sumBelow(procRoot, pid, "smaps_rollup", func(data string) (int64, error) { return sumKiB(data, "Pss_Anon:", "Pss_Shmem:") })
+func ShareBelow(procRoot string, pid int) (Memory, error) {
+	return memoryBelow(procRoot, pid, "smaps_rollup", "Pss_Anon:", "Pss_Shmem:")
+}
+
+func memoryBelow(procRoot string, pid int, file, anonymous, shared string) (m Memory, err error) {
+	m.Anonymous, err = sumBelow(procRoot, pid, file, func(data string) (int64, error) {
+		n, err := sumKiB(data, shared)
+		m.Shared += n
+		if err != nil {
+			return 0, err
+		}
+		return sumKiB(data, anonymous)
+	})
+	return m, err
 }
 
 // TasksBelow counts the threads of the living descendants of a process.
@@ -119,20 +137,18 @@ func sumBelow(procRoot string, pid int, file string, parse func(string) (int64, 
 
 // sumKiB adds up lines of the form "Key: 12 kB". A process that has no memory any
 // more has none of them.
-func sumKiB(data string, keys ...string) (int64, error) {
+func sumKiB(data, key string) (int64, error) {
 	var total int64
 	for line := range strings.Lines(data) {
-		for _, key := range keys {
-			rest, ok := strings.CutPrefix(line, key)
-			if !ok {
-				continue
-			}
-			kib, err := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(rest), "kB")), 10, 64)
-			if err != nil || kib < 0 || kib > 1<<40 {
-				return 0, fmt.Errorf("%q: %w", line, errStat)
-			}
-			total += kib << 10
+		rest, ok := strings.CutPrefix(line, key)
+		if !ok {
+			continue
 		}
+		kib, err := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(rest), "kB")), 10, 64)
+		if err != nil || kib < 0 || kib > 1<<40 {
+			return 0, fmt.Errorf("%q: %w", line, errStat)
+		}
+		total += kib << 10
 	}
 	return total, nil
 }

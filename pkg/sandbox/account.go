@@ -66,13 +66,14 @@ func (a *account) close() {
 	a.disks = nil
 }
 
-// look notes what is in use.
-func (d *disk) look() {
+// look notes what is in use, and returns how many bytes.
+func (d *disk) look() int64 {
 	var st unix.Statfs_t
 	if unix.Fstatfs(d.fd, &st) != nil || st.Blocks == 0 {
-		return
+		return 0
 	}
-	d.bytes = max(d.bytes, int64(st.Blocks-st.Bfree)*st.Bsize)
+	now := int64(st.Blocks-st.Bfree) * st.Bsize
+	d.bytes = max(d.bytes, now)
 	d.files = max(d.files, int64(st.Files-st.Ffree))
 	switch {
 	case st.Bfree == 0:
@@ -80,15 +81,7 @@ func (d *disk) look() {
 	case st.Ffree == 0:
 		d.full = "files"
 	}
-}
-
-// lookAtDisks notes how full they are.
-func (a *account) lookAtDisks() {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for _, d := range a.disks {
-		d.look()
-	}
+	return now
 }
 
 // add notes a footprint and a number of tasks.
@@ -99,6 +92,16 @@ func (a *account) add(f footprint, tasks int64) {
 		a.largest = f
 	}
 	a.tasks = max(a.tasks, tasks)
+}
+
+// inFiles is what the writable file systems hold now. They are memory.
+func (a *account) inFiles() (bytes int64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, d := range a.disks {
+		bytes += d.look()
+	}
+	return bytes
 }
 
 // disksUsed are the most bytes and files that were in use, and which of the
@@ -147,7 +150,7 @@ func (x *execution) watchAccount(ctx context.Context) {
 func (x *execution) lookAtUse() {
 	f, tasks := x.footprint()
 	x.account.add(f, tasks)
-	x.account.lookAtDisks()
+	x.account.inFiles()
 }
 
 // footprint is what the tree holds now: by its group, or by what its processes

@@ -125,7 +125,7 @@ func (x *execution) finish(ctx context.Context, exit *jail.Exit, c cause) *endin
 	x.jail = nil
 
 	x.deliver(ctx, c)
-	x.account.lookAtDisks()
+	x.account.inFiles() // for the last time
 	var usage, events error
 	end.usage, usage = x.group.Usage()
 	end.events, events = x.group.Events()
@@ -215,19 +215,25 @@ func (x *execution) cpuUsed() (time.Duration, error) {
 }
 
 // memoryUsed is what the tree holds, for a run without a cgroup. The quick sum
-// counts what a fork shares twice, so what it finds too much is looked at again.
+// counts what processes share more than once, so what it finds too much is looked
+// at again.
 func (x *execution) memoryUsed() (int64, error) {
-	limit := int64(x.spec.Profile.Limits.Memory)
-	used, err := posture.MemoryBelow("/proc", x.jail.PID)
-	if err == nil && used > limit {
-		if share, err := posture.ShareBelow("/proc", x.jail.PID); err == nil {
-			used = share
+	m, err := posture.MemoryBelow("/proc", x.jail.PID)
+	if err != nil {
+		return 0, err
+	}
+	files := x.account.inFiles()
+	used := m.Anonymous + m.Shared + files
+	if used > int64(x.spec.Profile.Limits.Memory) {
+		if m, err := posture.ShareBelow("/proc", x.jail.PID); err == nil {
+			// Files of the jail's file systems that are mapped are in both.
+			used = m.Anonymous + max(m.Shared, files)
 		}
 	}
-	if err == nil && used > x.memoryPeak.Load() {
+	if used > x.memoryPeak.Load() {
 		x.memoryPeak.Store(used)
 	}
-	return used, err
+	return used, nil
 }
 
 // boundProcesses sets RLIMIT_NPROC on Python where no cgroup bounds its
