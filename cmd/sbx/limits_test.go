@@ -102,6 +102,12 @@ var limitTable = []limited{
 	{"a deep tree with odd names", "", nil, "import os\nos.chdir('/tmp')\nfor i in range(1500):\n    os.mkdir('x' * 200 + chr(i % 9 + 1)); os.chdir('x' * 200 + chr(i % 9 + 1))\nopen(b'\\xff\\xfe\\n\\x1b[31m', 'w').close()", report.OK, 0, "", "", false},
 	{"too many open files", "", nil, "files = [open('/dev/null') for _ in range(5000)]", report.Exception, 1, "limits.open_files", "known_failure", false},
 
+	// Refusals.
+	{"the same refusal too often", "", []string{"--max-same-denial", "5"}, "import socket\nwhile True:\n    try: socket.socket()\n    except OSError: pass", report.PolicyKill, 159, "tried the same thing 6 times and was refused each time: socket", "", false},
+	{"the same refusal too often, by the kernel alone", "", []string{"--max-same-denial", "5", "--hooks", "off"}, "import socket\nwhile True:\n    try: socket.socket()\n    except OSError: pass", report.PolicyKill, 159, "--max-same-denial", "", false},
+	{"too many refusals", "", []string{"--max-denials", "20"}, "i = 0\nwhile True:\n    i += 1\n    try: open(f'/etc/{i}', 'w')\n    except OSError: pass", report.PolicyKill, 159, "refused 21 times, the last time: openat /etc/21", "", false},
+	{"as many refusals as there may be", "", []string{"--max-denials", "3"}, "for i in range(3):\n    try: open(f'/etc/{i}', 'w')\n    except OSError: pass", report.OK, 0, "", "", false},
+
 	// Endings that look like a limit and are none, and failures that are known.
 	{"SIGKILL by itself", "", nil, "import os, signal; os.kill(os.getpid(), signal.SIGKILL)", report.Signaled, 137, "no limit of sbx", "", false},
 	{"exit status 137", "", nil, "raise SystemExit(137)", report.NonzeroExit, 137, "exit status 137", "", false},

@@ -70,6 +70,8 @@ func (c *command) runCommand() *cli.Command {
 			&cli.StringFlag{Name: "pids", Usage: "limit on processes and threads, `N`"},
 			&cli.StringFlag{Name: "output-limit", Usage: "limit on standard output, and on standard error, in `BYTES`; 0 is none"},
 			&cli.StringFlag{Name: "tmp-size", Usage: "size of /tmp, and of the workspace copy, in `MIB`"},
+			&cli.StringFlag{Name: "max-denials", Usage: "end a run that was refused more than `N` times in all; 0 is no limit"},
+			&cli.StringFlag{Name: "max-same-denial", Usage: "end a run that was refused the same thing more than `N` times; 0 is no limit"},
 			&cli.GenericFlag{Name: "allow-file-read", Value: read, Usage: "let the script read files of the jail; with =`PATH`, show that host path read-only as well"},
 			&cli.GenericFlag{Name: "allow-file-write", Value: write, Usage: "let the script write to /tmp; with =`PATH`, let it write to that host path"},
 			&cli.BoolFlag{Name: "allow-network", Usage: "share the host's network with the script"},
@@ -269,6 +271,8 @@ func overrides(ctx *cli.Context, read, write *optionalPaths) (profile.Overrides,
 	whole("output-limit", "bytes", func(n int64) { s := profile.Size(n); o.Output = &s })
 	whole("cpu", "percent", func(n int64) { p := int(n); o.CPUPercent = &p })
 	whole("pids", "processes and threads", func(n int64) { o.PIDs = &n })
+	whole("max-denials", "refusals", func(n int64) { o.Denials = &n })
+	whole("max-same-denial", "refusals", func(n int64) { o.SameDenial = &n })
 	if ctx.IsSet("hooks") {
 		mode := profile.HookMode(ctx.String("hooks"))
 		o.Hooks = &mode

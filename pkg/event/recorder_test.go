@@ -56,6 +56,48 @@ func TestRecorderBoundsKeptEventsAndCountsTheRest(t *testing.T) {
 	}
 }
 
+func TestBudgetIsOverOnce(t *testing.T) {
+	denied := func(target string) Event {
+		return Event{Layer: Seccomp, Category: Network, Op: "socket", Target: target, Verdict: Denied}
+	}
+	for _, tt := range []struct {
+		name    string
+		budget  Budget
+		events  []Event
+		at      int    // which event is one too many, 0 for none
+		same    uint64 // what Over is told
+		largest int
+	}{
+		{"no budget", Budget{}, []Event{denied("a"), denied("a")}, 0, 0, 9},
+		{"in all", Budget{Denials: 2}, []Event{denied("a"), denied("b"), denied("c"), denied("d")}, 3, 0, 9},
+		{"of the same", Budget{Same: 2}, []Event{denied("a"), denied("b"), denied("a"), denied("b"), denied("b")}, 5, 3, 9},
+		{"to the last", Budget{Denials: 3, Same: 2}, []Event{denied("a"), denied("a"), denied("b")}, 0, 0, 9},
+		{"allowed ones are free", Budget{Denials: 1}, []Event{{Verdict: Allowed}, {Verdict: Observed}, {Verdict: Killed}, denied("a")}, 0, 0, 9},
+		{"a source that folds", Budget{Same: 4}, []Event{{Verdict: Denied, Count: 4}, {Verdict: Denied, Count: 100}}, 2, 104, 9},
+		{"those that are not kept count in all", Budget{Denials: 2, Same: 1}, []Event{denied("a"), denied("b"), denied("c")}, 3, 0, 1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r := NewRecorder(tt.largest)
+			calls, at, now, same := 0, 0, 0, uint64(0)
+			tt.budget.Over = func(_ Event, n, sum uint64) {
+				calls, at, same = calls+1, now, n
+				if n == 0 && sum != tt.budget.Denials+1 {
+					t.Errorf("told of %d refusals, the budget is %d", sum, tt.budget.Denials)
+				}
+				r.Record(Event{Layer: Supervisor, Verdict: Killed}) // as who ends a run does
+			}
+			r.SetBudget(tt.budget)
+			for i, e := range tt.events {
+				now = i + 1
+				r.Record(e)
+			}
+			if calls > 1 || at != tt.at || same != tt.same {
+				t.Errorf("over %d times, at event %d with %d of the same; want event %d with %d", calls, at, same, tt.at, tt.same)
+			}
+		})
+	}
+}
+
 func TestCountIsTakenFromTheSource(t *testing.T) {
 	r := NewRecorder(4)
 	r.Record(Event{Layer: Python, Category: File, Op: "open", Verdict: Denied, Count: 900})

@@ -42,6 +42,8 @@ func fields() []field {
 		limit("limits.tmp_inodes", func(p Profile) int64 { return p.Limits.TmpInodes }, decimal),
 		limit("limits.open_files", func(p Profile) uint64 { return p.Limits.OpenFiles }, func(n uint64) string { return strconv.FormatUint(n, 10) }),
 		limit("limits.file_size", func(p Profile) Size { return p.Limits.FileSize }, Size.String),
+		limit("limits.denials", func(p Profile) int64 { return p.Limits.Denials }, decimal),
+		limit("limits.same_denial", func(p Profile) int64 { return p.Limits.SameDenial }, decimal),
 		{
 			name:  "python.hooks",
 			show:  func(p Profile) string { return string(p.Python.Hooks) },

@@ -15,6 +15,8 @@ type Overrides struct {
 	PIDs              *int64
 	Output            *Size
 	TmpSize           *Size
+	Denials           *int64
+	SameDenial        *int64
 	AllowRead         bool
 	ReadPaths         []string
 	AllowWrite        bool
@@ -50,6 +52,8 @@ func (p Profile) With(o Overrides) (Profile, []Widening, error) {
 	set(&p.Limits.PIDs, o.PIDs)
 	set(&p.Limits.Output, o.Output)
 	set(&p.Limits.TmpSize, o.TmpSize)
+	set(&p.Limits.Denials, o.Denials)
+	set(&p.Limits.SameDenial, o.SameDenial)
 	if o.TmpSize != nil && p.Limits.FileSize > 0 {
 		p.Limits.FileSize = max(p.Limits.FileSize, p.Limits.TmpSize)
 	}
@@ -119,6 +123,14 @@ func (o Overrides) check() error {
 	}
 	if o.PIDs != nil && (*o.PIDs < minPIDs || *o.PIDs > maxPIDs) {
 		v.add("--pids", fmt.Sprintf("%d is out of range", *o.PIDs), fmt.Sprintf("want %d to %d processes and threads", minPIDs, maxPIDs))
+	}
+	for _, n := range []struct {
+		flag  string
+		value *int64
+	}{{"--max-denials", o.Denials}, {"--max-same-denial", o.SameDenial}} {
+		if n.value != nil && (*n.value < 0 || *n.value > maxDenials) {
+			v.add(n.flag, fmt.Sprintf("%d is out of range", *n.value), "want how many refusals, 0 (no limit) or more")
+		}
 	}
 	if o.Hooks != nil {
 		v.oneOf("--hooks", string(*o.Hooks), string(HooksEnforce), string(HooksObserve), string(HooksOff))

@@ -16,6 +16,7 @@ func base() Profile {
 		Limits: Limits{
 			Wall: 10 * time.Second, CPUTime: 10 * time.Second, Memory: 64 << 20, CPUPercent: 50, PIDs: 10, Output: 1 << 20,
 			OutputAction: OutputKill, TmpSize: 1 << 20, TmpInodes: 100, OpenFiles: 100, FileSize: 1 << 20,
+			Denials: 100, SameDenial: 10,
 		},
 		Python: Python{
 			Hooks: HooksObserve, RestrictedImports: []string{"os", "socket"}, AllowedImports: []string{"math", "json"},
@@ -87,6 +88,14 @@ func TestWhatIsWider(t *testing.T) {
 		"limits.file_size": {
 			wider: []func(*Profile){func(p *Profile) { p.Limits.FileSize++ }, func(p *Profile) { p.Limits.FileSize = 0 }},
 			not:   []func(*Profile){func(p *Profile) { p.Limits.FileSize-- }},
+		},
+		"limits.denials": {
+			wider: []func(*Profile){func(p *Profile) { p.Limits.Denials++ }, func(p *Profile) { p.Limits.Denials = 0 }},
+			not:   []func(*Profile){func(p *Profile) { p.Limits.Denials-- }},
+		},
+		"limits.same_denial": {
+			wider: []func(*Profile){func(p *Profile) { p.Limits.SameDenial++ }, func(p *Profile) { p.Limits.SameDenial = 0 }},
+			not:   []func(*Profile){func(p *Profile) { p.Limits.SameDenial-- }},
 		},
 		"python.hooks": {
 			wider: []func(*Profile){func(p *Profile) { p.Python.Hooks = HooksOff }},
@@ -213,6 +222,9 @@ func TestOverrides(t *testing.T) {
 			p.Limits.TmpSize, p.Limits.FileSize = 2<<20, 2<<20
 		}, []string{"limits.tmp_size: 1MiB -> 2MiB", "limits.file_size: 1MiB -> 2MiB"}},
 		{"a smaller /tmp", Overrides{TmpSize: ptr(Size(64 << 10))}, func(p *Profile) { p.Limits.TmpSize = 64 << 10 }, nil},
+		{"fewer refusals", Overrides{Denials: ptr(int64(5))}, func(p *Profile) { p.Limits.Denials = 5 }, nil},
+		{"refusals without end", Overrides{Denials: ptr(int64(0))}, func(p *Profile) { p.Limits.Denials = 0 }, []string{"limits.denials: 100 -> no limit"}},
+		{"more of the same refusal", Overrides{SameDenial: ptr(int64(11))}, func(p *Profile) { p.Limits.SameDenial = 11 }, []string{"limits.same_denial: 10 -> 11"}},
 		{"reading", Overrides{AllowRead: true}, func(p *Profile) { p.Files.Read = true }, []string{"files.read: false -> true"}},
 		{"reading a path", Overrides{ReadPaths: []string{"/c"}}, func(p *Profile) {
 			p.Files.ReadPaths = []string{"/a", "/c"}
@@ -321,6 +333,8 @@ func TestBadOverrideNamesItsFlag(t *testing.T) {
 		{"negative output", Overrides{Output: ptr(Size(-1))}, "--output-limit: -1 is out of range", "bytes"},
 		{"no processor", Overrides{CPUPercent: ptr(0)}, "--cpu: 0 is out of range", "percent"},
 		{"too many processors", Overrides{CPUPercent: ptr(409601)}, "--cpu: 409601 is out of range", "percent"},
+		{"fewer refusals than none", Overrides{Denials: ptr(int64(-1))}, "--max-denials: -1 is out of range", "0 (no limit) or more"},
+		{"the same fewer times than never", Overrides{SameDenial: ptr(int64(-7))}, "--max-same-denial: -7 is out of range", "0 (no limit) or more"},
 		{"one process", Overrides{PIDs: ptr(int64(1))}, "--pids: 1 is out of range", "want 2 to"},
 		{"unknown mode", Overrides{Hooks: ptr(HookMode("enforced"))}, `--hooks: unknown word "enforced"`, "did you mean enforce?"},
 		{"no module", Overrides{RestrictedImports: ptr([]string{"os", "a b"})}, `--restricted-imports[1]: "a b" is no module name`, "socket"},

@@ -60,6 +60,10 @@ type Limits struct {
 	TmpInodes    int64        `yaml:"tmp_inodes"` // files and directories in either; never zero
 	OpenFiles    uint64       `yaml:"open_files"` // RLIMIT_NOFILE; never zero
 	FileSize     Size         `yaml:"file_size"`  // RLIMIT_FSIZE
+	// Denials and SameDenial end a run that keeps trying what it is refused: so
+	// often in all, or the same thing so often.
+	Denials    int64 `yaml:"denials"`
+	SameDenial int64 `yaml:"same_denial"`
 }
 
 // OutputAction says what happens when the script has printed too much.

@@ -186,6 +186,8 @@ limits:
   tmp_inodes: 4096
   open_files: 1024
   file_size: 16MiB
+  denials: 0  # no limit
+  same_denial: 0  # no limit
 python:
   hooks: enforce
   restricted_imports: [ctypes, _ctypes]

@@ -65,6 +65,7 @@ const (
 	maxInodes    = 1 << 30
 	minOpenFiles = 64 // the hook's descriptors are 62 and 63
 	maxOpenFiles = 1 << 20
+	maxDenials   = 1 << 40
 )
 
 // Validate finds all mistakes, or the first twenty; its error is [Mistakes].
@@ -83,6 +84,8 @@ func (p *Profile) Validate(known Known) error {
 	number(v, "limits.tmp_inodes", l.TmpInodes, minInodes, maxInodes, false)
 	number(v, "limits.open_files", l.OpenFiles, minOpenFiles, maxOpenFiles, false)
 	v.size("limits.file_size", l.FileSize, 0, true)
+	number(v, "limits.denials", l.Denials, 1, maxDenials, true)
+	number(v, "limits.same_denial", l.SameDenial, 1, maxDenials, true)
 	v.oneOf("limits.output_action", string(l.OutputAction), string(OutputTruncate), string(OutputKill))
 	v.oneOf("python.hooks", string(p.Python.Hooks), string(HooksEnforce), string(HooksObserve), string(HooksOff))
 	v.oneOf("network", string(p.Network), string(NetworkNone), string(NetworkLoopback), string(NetworkHost))

@@ -39,7 +39,7 @@ type Evidence struct {
 	// Error is why sbx itself failed in the middle of a run.
 	Error string
 	// EndedBy is what made sbx end the run: "" (nothing), "wall", "cpu",
-	// "memory", "output", "interrupted".
+	// "memory", "output", "denials", "interrupted".
 	EndedBy string
 	// Caller is the signal that made the caller's interrupt, "SIGINT".
 	Caller string
@@ -63,8 +63,13 @@ type Evidence struct {
 	// Full names the writable file system that was seen without room, "" if none
 	// was, and FullOf what there was no room for: "bytes" or "files".
 	Full, FullOf string
-	TmpSize      int64
-	TmpFiles     int64
+	// Tried is what was refused once too often, and how often that was: the same
+	// thing, or with Same 0 anything.
+	Tried    string
+	Denials  uint64
+	Same     uint64
+	TmpSize  int64
+	TmpFiles int64
 
 	Uncaught        bool // the hook's word: an exception ended the main thread
 	UncaughtType    string
@@ -114,6 +119,8 @@ func decide(e Evidence) Outcome {
 		return Outcome{OutputLimit,
 			fmt.Sprintf("it printed more than %s to one stream (%d bytes)", byteSize(e.OutputLimit), e.OutputBytes),
 			"look for a print in a loop that never ends; if it needs more, raise --output-limit"}
+	case e.EndedBy == "denials":
+		return tooOften(e)
 	case e.EndedBy == "interrupted":
 		return Outcome{Signaled, fmt.Sprintf("sbx was told to stop (%s) and ended the script", orWord(e.Caller, "by its caller")), ""}
 	case e.OOMKills > 0 && (e.Signal == "SIGKILL" || e.InitLost):
@@ -144,6 +151,15 @@ func decide(e Evidence) Outcome {
 			"this is the script's own doing, as with sys.exit(); see what it printed"}
 	}
 	return Outcome{OK, "the script ended by itself with exit status 0", ""}
+}
+
+// tooOften is about a run that kept trying what it was refused.
+func tooOften(e Evidence) Outcome {
+	what, flag := fmt.Sprintf("it was refused %d times, the last time: %s", e.Denials, e.Tried), "--max-denials"
+	if e.Same > 0 {
+		what, flag = fmt.Sprintf("it tried the same thing %d times and was refused each time: %s", e.Same, e.Tried), "--max-same-denial"
+	}
+	return Outcome{PolicyKill, what, "change the script so that it does not try this, or choose a profile that allows it (sbx profile list); " + flag + " says how often it may try"}
 }
 
 func cpuLimit(evidence string) Outcome {

@@ -149,6 +149,8 @@ var classifications = []classified{
 	{"processor time, without accounts", killed("SIGXCPU", used(5*time.Second, 0)), CPUTimeLimit, 124, null, "SIGXCPU", "SIGXCPU", "--cpu-time"},
 	{"processor time, by the hard limit", killed("SIGKILL", used(7*time.Second, 7*time.Second)), CPUTimeLimit, 124, null, "SIGKILL", "SIGKILL", "--cpu-time"},
 
+	{"too many refusals", ended("denials", func(e *Evidence) { e.Denials, e.Tried = 101, "connect 192.0.2.1:80" }), PolicyKill, 159, null, "SIGKILL", "refused 101 times, the last time: connect 192.0.2.1:80", "--max-denials"},
+	{"the same refusal too often", ended("denials", func(e *Evidence) { e.Denials, e.Same, e.Tried = 11, 6, "import os" }), PolicyKill, 159, null, "SIGKILL", "same thing 6 times", "--max-same-denial"},
 	{"out of memory", killed("SIGKILL", oom(1)), MemoryLimit, 137, null, "SIGKILL", "limit 256 MiB, highest use 256 MiB, 1 process killed", "--memory"},
 	{"out of memory by the watch", ended("memory"), MemoryLimit, 137, null, "SIGKILL", "no cgroup held the limit", "--memory"},
 	{"out of memory with all its processes", killed("SIGKILL", oom(4)), MemoryLimit, 137, null, "SIGKILL", "4 processes killed", "--memory"},

@@ -17,6 +17,7 @@ const (
 	causeCPU         cause = "cpu"
 	causeMemory      cause = "memory"
 	causeOutput      cause = "output"
+	causeDenials     cause = "denials"
 	causeInterrupted cause = "interrupted"
 	causeSupervisor  cause = "supervisor"
 	causeStart       cause = "start"

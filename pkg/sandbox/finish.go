@@ -289,6 +289,7 @@ func (x *execution) evidence(end *ending) report.Evidence {
 	_, _, e.Full, e.FullOf = x.account.disksUsed()
 	e.TmpSize, e.TmpFiles = int64(l.TmpSize), l.TmpInodes
 	e.ReadingStdin = x.readsInput
+	e.Tried, e.Same, e.Denials = x.refused.what, x.refused.same, x.refused.sum
 	e.Stderr, e.SitePackages = string(x.err.end(lastWords)), x.spec.Profile.Python.SitePackages
 	if end.cause == causeInterrupted {
 		var by Interrupt
@@ -423,6 +424,24 @@ func kernel() string {
 	return unix.ByteSliceToString(u.Release[:])
 }
 
+// refused is the refusal by which a budget was spent.
+type refused struct {
+	what string
+	same uint64 // how often that same thing was tried; 0 if it is the sum that is too high
+	sum  uint64
+}
+
+// refusedOnceMore ends a run that keeps trying. It is called by whoever records
+// the event.
+func (x *execution) refusedOnceMore(e event.Event, same, sum uint64) {
+	what := e.Op
+	if e.Target != "" && e.Target != e.Op {
+		what += " " + e.Target
+	}
+	x.refused = refused{what, same, sum}
+	x.ender.end(causeDenials)
+}
+
 // kill ends the jail, and writes down why.
 func (x *execution) kill(c cause) {
 	select {
@@ -433,7 +452,7 @@ func (x *execution) kill(c cause) {
 	}
 	x.cpuAtKill, _ = x.cpuUsed() // afterwards nobody could tell
 	x.jail.Kill()
-	op := map[cause]string{causeWall: "wall_time", causeCPU: "cpu_time", causeMemory: "memory", causeOutput: "output", causeInterrupted: "interrupt", causeSupervisor: "supervisor"}[c]
+	op := map[cause]string{causeWall: "wall_time", causeCPU: "cpu_time", causeMemory: "memory", causeOutput: "output", causeDenials: "denials", causeInterrupted: "interrupt", causeSupervisor: "supervisor"}[c]
 	x.recorder.Record(event.Event{
 		Time: time.Since(x.start), Layer: event.Supervisor, Category: event.Resource, Op: op, Target: op, Verdict: event.Killed,
 	})

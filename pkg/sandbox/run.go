@@ -75,6 +75,7 @@ type execution struct {
 	observed    chan struct{} // closed when Python was observed, its execve waiting
 	execAt      time.Time     // and let through then
 	memoryPeak  atomic.Int64  // the most that the watch over memory saw
+	refused     refused       // what made causeDenials
 	readsInput  bool          // when sbx ended it, it waited for its input
 	cpuAtKill   time.Duration // what the tree had used when sbx ended it, where no group counts
 	interrupted func() error  // why the caller's context ended
@@ -227,6 +228,9 @@ func (x *execution) enter(ctx context.Context) error {
 		return err
 	}
 	x.ender = &ender{kill: x.kill}
+	x.recorder.SetBudget(event.Budget{
+		Denials: uint64(x.spec.Profile.Limits.Denials), Same: uint64(x.spec.Profile.Limits.SameDenial), Over: x.refusedOnceMore,
+	})
 	x.unwatch = context.AfterFunc(ctx, func() { x.ender.end(causeInterrupted) })
 	x.startTimer = time.AfterFunc(startLimit, func() { x.ender.end(causeStart) })
 	blueprint, err := x.plan() // 4, 5
