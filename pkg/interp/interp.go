@@ -16,6 +16,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/sbxproject/sbx/pkg/pystack"
 )
 
 // What can be wrong with an interpreter.
@@ -44,6 +46,7 @@ type Interpreter struct {
 	// where packages are not wanted.
 	Hide    []string
 	Runtime string // the ELF file that holds _PyRuntime
+	Image   pystack.Image // where in that file; zero where it does not say
 	Boot    []byte // marshalled code object of the hook
 }
 
