@@ -20,7 +20,8 @@ type Options struct {
 	// Own begins the file names of sbx's own code, and Boot is the function in such
 	// a file below which there is nothing of the script's.
 	Own, Boot string
-	Roots     []string // directories of the runtime: code there is not the script's
+	Roots     []string         // directories of the runtime: code there is not the script's
+	Known     []event.Location // the stack that Calibrate is to read
 }
 
 // kept is how many frames of a stack are kept; more are read only for the place
@@ -181,19 +182,19 @@ func (r *Reader) ofRuntime(at event.Location) bool {
 		slices.ContainsFunc(r.roots, func(dir string) bool { return strings.HasPrefix(at.File, dir) })
 }
 
-// Calibrate reads the stack of a thread that stands at a known place, and turns
-// the reader off if it is not the known one. The first answer stands.
-func (r *Reader) Calibrate(pid, nstid int, want []event.Location) error {
+// Calibrate reads the stack of a thread that stands where Options.Known has it, and
+// turns the reader off if it reads another. The first answer stands.
+func (r *Reader) Calibrate(pid, nstid int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.off != nil || r.proven {
-		return r.off
+		return
 	}
 	t := &target{memory: r.memory, pid: pid}
 	th, runtime, err := r.find(t, nstid)
 	if err != nil {
 		r.off = fmt.Errorf("a stack that is known could not be read: %w", err)
-		return r.off
+		return
 	}
 	var got []event.Location
 	w := &walk{target: t, l: &r.layout}
@@ -201,12 +202,11 @@ func (r *Reader) Calibrate(pid, nstid int, want []event.Location) error {
 		got = append(got, at)
 		return true
 	})
-	if !slices.Equal(got, want) {
-		r.off = fmt.Errorf("a stack that is known was read as another: %s, want %s", format(got), format(want))
-		return r.off
+	if !slices.Equal(got, r.o.Known) {
+		r.off = fmt.Errorf("a stack that is known was read as another: %s, want %s", format(got), format(r.o.Known))
+		return
 	}
 	r.proven, r.runtime = true, runtime
-	return nil
 }
 
 // prove is what is left where no known stack could be read: a thread, which is

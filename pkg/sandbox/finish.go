@@ -342,6 +342,7 @@ func (x *execution) findings(end *ending) []report.Finding {
 	for _, f := range end.sup.Findings {
 		out = append(out, report.Finding(f))
 	}
+	out = append(out, x.stood...)
 	stats := end.sup.Hook
 	add := func(kind, confidence, text string, args ...any) {
 		out = append(out, report.Finding{Kind: kind, Confidence: confidence, Text: fmt.Sprintf(text, args...)})
@@ -356,6 +357,9 @@ func (x *execution) findings(end *ending) []report.Finding {
 		if stats.Malformed > 0 {
 			add("forged_events", "high", "%d stretches of the hook's channel were no events: something else wrote to it", stats.Malformed)
 		}
+	}
+	if confidence, text := x.noStack(end.sup.Denied); text != "" {
+		add("no_stack", confidence, "%s", text)
 	}
 	if end.accounts != nil {
 		add("no_account", report.High, "the account of the cgroup could not be read, figures and limits of this report may be missing: %v", end.accounts)
@@ -395,6 +399,7 @@ func kernel() string {
 // kill ends the jail, and writes down why.
 func (x *execution) kill(c cause) {
 	x.cpuAtKill, _ = x.cpuUsed() // afterwards nobody could tell
+	x.stood = x.stoodAt()
 	x.jail.Kill()
 	op := map[cause]string{causeWall: "wall_time", causeCPU: "cpu_time", causeMemory: "memory", causeOutput: "output", causeInterrupted: "interrupt", causeSupervisor: "supervisor"}[c]
 	x.recorder.Record(event.Event{

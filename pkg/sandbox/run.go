@@ -20,6 +20,7 @@ import (
 	"github.com/sbxproject/sbx/pkg/jail"
 	"github.com/sbxproject/sbx/pkg/profile"
 	"github.com/sbxproject/sbx/pkg/pyhook"
+	"github.com/sbxproject/sbx/pkg/pystack"
 	"github.com/sbxproject/sbx/pkg/report"
 	"github.com/sbxproject/sbx/pkg/seccomp"
 	"github.com/sbxproject/sbx/pkg/supervisor"
@@ -64,6 +65,10 @@ type execution struct {
 	out     *stream
 	err     *stream
 	streams sync.WaitGroup
+
+	stacks      *pystack.Reader
+	calibration supervisor.Calibration // of stacks; zero where it is not had
+	stood       []report.Finding       // where the threads were when sbx ended the run
 
 	recorder    *event.Recorder
 	supervisor  *supervisor.Supervisor
@@ -167,6 +172,7 @@ func (x *execution) prepare(ctx context.Context) error {
 	if s.Profile.Trace {
 		x.policy = x.policy.Traced()
 	}
+	x.readStacks()
 	return nil
 }
 
@@ -249,6 +255,7 @@ func (x *execution) enter(ctx context.Context) error {
 	x.supervisor = supervisor.New(supervisor.Options{
 		Listener: listener, Policy: x.policy, Recorder: x.recorder, Start: x.start,
 		Writable: blueprint.Writable, Hook: x.pipes.fromHook, OnExec: x.observe, Trace: x.spec.Profile.Trace,
+		Stacks: x.stacks, Calibration: x.calibration,
 	})
 	return x.judge()
 }
