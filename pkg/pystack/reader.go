@@ -246,7 +246,7 @@ func format(stack []event.Location) string {
 
 // Thread is where one thread of a process stands.
 type Thread struct {
-	TID, NSTID int // in sbx's pid namespace, 0 if not known, and in its own
+	TID, NSTID int // in sbx's pid namespace, and in its own
 	Stack      []event.Location
 }
 
@@ -291,8 +291,11 @@ func (r *Reader) stand(t *target, all []thread, limit int, deadline time.Time) [
 			break
 		}
 		nstid := th.native
-		if nstid == 0 {
-			nstid = t.tid(th)
+		if tids[nstid] == 0 {
+			nstid = t.tid(th) // see find
+		}
+		if tids[nstid] == 0 {
+			continue // gone; of a child of vfork(2), its parent's
 		}
 		stack, _ := r.frames(t, th)
 		for range settle {
