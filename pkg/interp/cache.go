@@ -18,7 +18,7 @@ import (
 
 // cacheSchema changes with the form of the cached file, and with what the
 // closure contains.
-const cacheSchema = "sbx interpreter 2"
+const cacheSchema = "sbx interpreter 3"
 
 // cache is one file per interpreter. What it says decides what a jail shows, so
 // it is only read where nobody else can write.
@@ -223,6 +223,14 @@ func encode(in *Interpreter, stamps []int64) []byte {
 		}
 	}
 	e.bytes(in.Boot)
+	fixed := uint64(0)
+	if in.Image.Fixed {
+		fixed = 1
+	}
+	for _, n := range []uint64{in.Image.Symbol, in.Image.First, fixed} {
+		e.number(n)
+	}
+	e.bytes(in.Image.Offsets)
 	e.number(uint64(len(stamps)))
 	for _, s := range stamps {
 		e.number(uint64(s))
@@ -280,6 +288,10 @@ func decode(data []byte) (*Interpreter, []int64, error) {
 		}
 	}
 	in.Boot = d.take(d.count(1))
+	in.Image.Symbol, in.Image.First, in.Image.Fixed = d.number(), d.number(), d.number() == 1
+	if offsets := d.take(d.count(1)); len(offsets) > 0 {
+		in.Image.Offsets = offsets
+	}
 	stamps := make([]int64, d.count(8))
 	for i := range stamps {
 		stamps[i] = int64(d.number())

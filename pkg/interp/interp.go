@@ -16,6 +16,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/sbxproject/sbx/pkg/pystack"
 )
 
 // What can be wrong with an interpreter.
@@ -43,8 +45,9 @@ type Interpreter struct {
 	// Hide are directories of packages that lie inside Mounts: to be covered
 	// where packages are not wanted.
 	Hide    []string
-	Runtime string // the ELF file that holds _PyRuntime
-	Boot    []byte // marshalled code object of the hook
+	Runtime string        // the ELF file that holds _PyRuntime
+	Image   pystack.Image // where in that file; zero where it does not say
+	Boot    []byte        // marshalled code object of the hook
 }
 
 // Mount is a file or directory of the host that the jail shows, read-only, at

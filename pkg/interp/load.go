@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 
 	"github.com/sbxproject/sbx/pkg/pyhook"
+	"github.com/sbxproject/sbx/pkg/pystack"
 )
 
 //go:embed probe.py
@@ -127,7 +128,12 @@ func interpret(exe, real string, out []byte) (*Interpreter, error) {
 	if in.Boot, err = hex.DecodeString(a.Boot); err != nil {
 		return nil, fmt.Errorf("%s: %w: its marshalled hook: %w", exe, ErrUnsupported, err)
 	}
-	return in, closure(in, exe, a.Extensions)
+	if err := closure(in, exe, a.Extensions); err != nil {
+		return nil, err
+	}
+	// Without it the stacks of a run cannot be read, which its report will say.
+	in.Image, _ = pystack.Locate(in.Runtime)
+	return in, nil
 }
 
 // limitedBuffer keeps the first bytes and takes the rest.

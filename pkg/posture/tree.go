@@ -48,6 +48,49 @@ func walk(procRoot string, pid int, look func(dir string) error) error {
 	return nil
 }
 
+// errEnough ends a walk.
+var errEnough = errors.New("enough")
+
+// Descendants are the living descendants of a process, the elder first, up to a
+// limit.
+func Descendants(procRoot string, pid, limit int) []int {
+	var out []int
+	first := filepath.Join(procRoot, strconv.Itoa(pid))
+	// What ends the walk early is nobody's error.
+	_ = walk(procRoot, pid, func(dir string) error {
+		if dir == first {
+			return nil
+		}
+		if len(out) >= limit {
+			return errEnough
+		}
+		n, err := strconv.Atoi(filepath.Base(dir))
+		out = append(out, n)
+		return err
+	})
+	return out
+}
+
+// Number is the number that a process has in its own pid namespace, 0 if it is
+// gone.
+func Number(procRoot string, pid int) int {
+	data, err := os.ReadFile(filepath.Join(procRoot, strconv.Itoa(pid), "status"))
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(data)) {
+		if value, ok := strings.CutPrefix(line, "NSpid:"); ok {
+			f := strings.Fields(value)
+			if len(f) == 0 {
+				return 0
+			}
+			n, _ := strconv.Atoi(f[len(f)-1])
+			return n
+		}
+	}
+	return 0
+}
+
 // TreeCPU adds up the processor time of a process, its living descendants, and
 // the children that each of them has reaped. Where a cgroup keeps the account,
 // ask that: what a process used that nobody reaped and that is gone is missing

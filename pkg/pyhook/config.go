@@ -1,6 +1,7 @@
 package pyhook
 
 import (
+	"bytes"
 	_ "embed"
 	"encoding/binary"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/sbxproject/sbx/pkg/event"
 	"github.com/sbxproject/sbx/pkg/profile"
 )
 
@@ -77,6 +79,34 @@ type Config struct {
 	// interpreter down, whenever nothing would be lost by that.
 	FastExit bool
 	Exe      string // sys.executable; unchanged if empty
+
+	// Calibrate, unless it is zero, are the arguments of a setresuid(2) that the
+	// boot makes before the script: numbers that nobody else knows, for a call that
+	// is refused. The caller sees by it whether it reads the stack as [Calibration]
+	// has it.
+	Calibrate [3]uint32
+}
+
+// Boot is the function of the boot that calls the script. Of what called that one
+// nothing is the script's.
+const Boot = "main"
+
+// Calibration is the stack of the call that Config.Calibrate asks for, innermost
+// first.
+func Calibration() []event.Location {
+	var out []event.Location
+	for _, at := range []struct{ function, call string }{
+		{"calibrate", "        call(*numbers)\n"},
+		{"begin", "        calibrate(config['calibrate'])\n"},
+		{Boot, " = begin(config, source, getframe(1).f_code,"},
+	} {
+		before, _, _ := bytes.Cut(runSource, []byte(at.call))
+		out = append(out, event.Location{
+			File: Filename, Line: 1 + bytes.Count(before, []byte{'\n'}), Function: at.function, Claimed: true,
+		})
+	}
+	// What python -c compiles is called that.
+	return append(out, event.Location{File: "<string>", Line: 1, Function: "<module>", Claimed: true})
 }
 
 // Marshal returns the configuration as a dictionary in Python's marshal format,
@@ -100,6 +130,10 @@ func (c Config) Marshal() ([]byte, error) {
 	var allowed any // None, unlike an empty list, allows every module
 	if c.AllowedImports != nil {
 		allowed = c.AllowedImports
+	}
+	var calibrate any
+	if c.Calibrate != [3]uint32{} {
+		calibrate = c.Calibrate
 	}
 	var e encoder
 	e.byte('{')
@@ -125,6 +159,7 @@ func (c Config) Marshal() ([]byte, error) {
 		{"fastexit", c.FastExit},
 		{"exe", c.Exe},
 		{"cap", FloodCap},
+		{"calibrate", calibrate},
 	} {
 		e.string(entry.key)
 		e.value(entry.value)
@@ -160,6 +195,8 @@ func BootFile(compiled []byte, c Config) ([]byte, error) {
 	e.sized('(', 2)
 	return append(append(e.buf, config...), code...), nil
 }
+
+const maxInt = 1<<31 - 1
 
 // split takes apart what BootFile is given.
 func split(compiled []byte) (all, small []byte, err error) {
@@ -199,6 +236,11 @@ func (e *encoder) value(v any) {
 		}
 	case int:
 		e.sized('i', v)
+	case [3]uint32:
+		e.sized('(', len(v))
+		for _, n := range v {
+			e.sized('i', int(n&maxInt)) // TYPE_INT is signed
+		}
 	case string:
 		e.string(v)
 	case []string:

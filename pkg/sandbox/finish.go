@@ -374,6 +374,7 @@ func (x *execution) findings(end *ending) []report.Finding {
 	for _, f := range end.sup.Findings {
 		out = append(out, report.Finding(f))
 	}
+	out = append(out, x.stood...)
 	stats := end.sup.Hook
 	add := func(kind, confidence, text string, args ...any) {
 		out = append(out, report.Finding{Kind: kind, Confidence: confidence, Text: fmt.Sprintf(text, args...)})
@@ -388,6 +389,9 @@ func (x *execution) findings(end *ending) []report.Finding {
 		if stats.Malformed > 0 {
 			add("forged_events", "high", "%d stretches of the hook's channel were no events: something else wrote to it", stats.Malformed)
 		}
+	}
+	if confidence, text := x.noStack(end.sup.Denied); text != "" {
+		add("no_stack", confidence, "%s", text)
 	}
 	if end.accounts != nil {
 		add("no_account", report.High, "the account of the cgroup could not be read, figures and limits of this report may be missing: %v", end.accounts)
@@ -446,11 +450,12 @@ func (x *execution) refusedOnceMore(e event.Event, same, sum uint64) {
 func (x *execution) kill(c cause) {
 	select {
 	case <-x.observed: // afterwards nobody could tell
+		x.cpuAtKill, _ = x.cpuUsed()
 		x.readsInput, _ = posture.ReadsInput("/proc", x.python)
+		x.stood = x.stoodAt()
 		x.lookAtUse()
-	default:
+	default: // the script has not begun
 	}
-	x.cpuAtKill, _ = x.cpuUsed() // afterwards nobody could tell
 	x.jail.Kill()
 	op := map[cause]string{causeWall: "wall_time", causeCPU: "cpu_time", causeMemory: "memory", causeOutput: "output", causeDenials: "denials", causeInterrupted: "interrupt", causeSupervisor: "supervisor"}[c]
 	x.recorder.Record(event.Event{

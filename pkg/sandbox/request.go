@@ -16,16 +16,10 @@ import (
 // boot makes what Python reads first: the hook and its configuration.
 func (x *execution) boot() ([]byte, error) {
 	p, in := x.spec.Profile, x.interp
-	sysPath := slices.Clone(in.StdPath)
-	roots := slices.Clone(in.StdPath)
-	if p.Python.SitePackages {
-		sysPath = append(sysPath, in.SitePackages...)
-		roots = append(roots, in.SitePackages...)
-	}
 	c := pyhook.Config{
 		Mode: p.Python.Hooks, EventFD: pyhook.EventFD,
 		Script: x.program.Jail, Display: x.program.Jail, Args: x.spec.Args,
-		SysPath: sysPath, Roots: roots,
+		SysPath: x.roots(), Roots: x.roots(),
 		RestrictedImports: p.Python.RestrictedImports, AllowedImports: p.Python.AllowedImports,
 		Read: p.Files.Read, Write: p.Files.Write,
 		Network:   p.Network != profile.NetworkNone,
@@ -33,6 +27,9 @@ func (x *execution) boot() ([]byte, error) {
 		ReadPaths: slices.Concat([]string{jail.ScriptDir}, p.Files.ReadPaths),
 		FastExit:  p.Python.FastExit,
 		Exe:       in.Path,
+	}
+	for i, n := range x.calibration.Args {
+		c.Calibrate[i] = uint32(n)
 	}
 	if p.Files.Write {
 		c.WritePaths = append(c.WritePaths, jail.TmpDir, "/dev/shm")

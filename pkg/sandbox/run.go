@@ -20,6 +20,7 @@ import (
 	"github.com/sbxproject/sbx/pkg/jail"
 	"github.com/sbxproject/sbx/pkg/profile"
 	"github.com/sbxproject/sbx/pkg/pyhook"
+	"github.com/sbxproject/sbx/pkg/pystack"
 	"github.com/sbxproject/sbx/pkg/report"
 	"github.com/sbxproject/sbx/pkg/seccomp"
 	"github.com/sbxproject/sbx/pkg/supervisor"
@@ -68,6 +69,10 @@ type execution struct {
 	out     *stream
 	err     *stream
 	streams sync.WaitGroup
+
+	stacks      *pystack.Reader
+	calibration supervisor.Calibration // of stacks; zero where it is not had
+	stood       []report.Finding       // where the threads were when sbx ended the run
 
 	recorder    *event.Recorder
 	supervisor  *supervisor.Supervisor
@@ -179,6 +184,7 @@ func (x *execution) prepare() error {
 	if s.Profile.Trace {
 		x.policy = x.policy.Traced()
 	}
+	x.readStacks()
 	return nil
 }
 
@@ -251,7 +257,8 @@ func (x *execution) enter(ctx context.Context) error {
 	x.phase("jail")
 	x.supervisor = supervisor.New(supervisor.Options{
 		Listener: listener, Policy: x.policy, Recorder: x.recorder, Start: x.start,
-		Writable: blueprint.Writable, Hook: x.pipes.fromHook, OnExec: x.observe, OnBegin: x.begun, OnEnd: x.lookAtUse, Trace: x.spec.Profile.Trace,
+		Writable: blueprint.Writable, Hook: x.pipes.fromHook, OnExec: x.observe, OnBegin: x.begun, OnEnd: x.lookAtUse,
+		Stacks: x.stacks, Calibration: x.calibration, Trace: x.spec.Profile.Trace,
 	})
 	return x.judge() // 7
 }

@@ -220,6 +220,16 @@ func (p *Policy) Decide(nr int, args [6]uint64) Decision {
 	return Decision{Action: Deny, Errno: unix.EPERM}
 }
 
+// Refuses says whether the filter notifies this call and Decide refuses it.
+func (p *Policy) Refuses(nr int, args [6]uint64) bool {
+	for _, c := range p.calls[nr] {
+		if c.match.holds(args) && (c.action == profile.ActionErrno || c.action == profile.ActionKill) {
+			return false // the filter itself answers
+		}
+	}
+	return p.Decide(nr, args).Action == Deny
+}
+
 // String is the resolved policy as text, one line for each call that has a
 // clause: what [Policy.Key] hashes and what the tests compare.
 func (p *Policy) String() string { return string(p.text()) }

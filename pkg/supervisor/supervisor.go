@@ -27,9 +27,22 @@ import (
 	"github.com/sbxproject/sbx/pkg/seccomp"
 )
 
-// Stacks reads the interpreter's frames of a stopped thread, innermost first.
+// Stacks reads the interpreter's frames of a thread that stands still. pid is its
+// process in our numbers, nstid itself in the jail's.
 type Stacks interface {
-	Stack(pid, tid, nstid int) ([]event.Location, error)
+	// Stack returns the frames, innermost first, and the one to name, which is nil
+	// only with an error.
+	Stack(pid, nstid int) ([]event.Location, *event.Location, error)
+	// Calibrate is told that the thread stands in the call of a [Calibration].
+	Calibrate(pid, nstid int)
+}
+
+// Calibration is one call that the interpreter's boot makes at a known place
+// before the script starts. It is told by arguments that nobody else knows, is
+// refused, and is no activity of the run.
+type Calibration struct {
+	NR   int // 0, which is read(2) and never refused, is none
+	Args [3]uint64
 }
 
 // Options is what a supervisor works with.
@@ -43,12 +56,14 @@ type Options struct {
 	// OnExec is called with Python's process while its execve(2) waits. An error
 	// refuses it, and is what Serve returns.
 	OnExec func(pid int) error
-	// OnBegin and OnEnd are called once each, when the hook says that the script
-	// is about to begin, and that it has ended. That is the hook's word: it is for
-	// accounts only. They may be nil.
+	// OnBegin is called when the script is about to begin: while the interpreter
+	// stands in the call of Calibration, and when the hook says so. OnEnd is called
+	// when the hook says that the script has ended. What the hook says is its word:
+	// both are for accounts only. They may be nil.
 	OnBegin, OnEnd func()
 	Stacks         Stacks // nil: no stacks
-	Trace          bool   // record calls that are let through as well
+	Calibration    Calibration
+	Trace          bool // record calls that are let through as well
 }
 
 // Finding is something that the two witnesses say together.
@@ -239,6 +254,14 @@ func (s *Supervisor) answer(n notification) {
 		_ = s.listener.send(pass(n.ID))
 		return
 	}
+	if s.calibrates(n) {
+		s.o.Stacks.Calibrate(who.tgid, who.nstid)
+		if s.o.OnBegin != nil {
+			s.o.OnBegin()
+		}
+		_ = s.listener.send(refuse(n.ID, unix.EPERM))
+		return
+	}
 	decision := own(s.o.Policy.Decide(nr, n.Args), who, n.Args[0])
 	s.drain()
 	if decision.Action == seccomp.Deny && s.refuse(nr) > describeMax {
@@ -250,17 +273,29 @@ func (s *Supervisor) answer(n notification) {
 	c := describe(s.memory, s.view, tid, nr, n.Args)
 	answer, verdict, errno := s.judge(decision, tid, n, c)
 	var stack []event.Location
+	var place *event.Location
 	if verdict == event.Denied && s.o.Stacks != nil && s.refused[bucket(nr)] <= stackMax {
-		stack, _ = s.o.Stacks.Stack(who.tgid, tid, who.nstid)
+		stack, place, _ = s.o.Stacks.Stack(who.tgid, who.nstid)
 	}
 	if !s.listener.valid(n.ID) {
 		// The thread was killed or interrupted: what was read may be another's.
 		// The attempt stands, its arguments do not.
-		c.target, c.detail, stack = c.op, "the caller was gone before its arguments could be read", nil
+		c.target, c.detail = c.op, "the caller was gone before its arguments could be read"
+		stack, place = nil, nil
 	}
 	answer.ID = n.ID
 	_ = s.listener.send(answer)
-	s.note(c, who, verdict, errno, stack)
+	s.note(c, who, verdict, errno, stack, place)
+}
+
+// calibrates says whether this is the calibration, which comes once.
+func (s *Supervisor) calibrates(n notification) bool {
+	c := s.o.Calibration
+	if s.o.Stacks == nil || c.NR == 0 || int(n.NR) != c.NR || [3]uint64(n.Args[:3]) != c.Args {
+		return false
+	}
+	s.o.Calibration = Calibration{}
+	return true
 }
 
 // bucket is the number under which refusals of a call are counted. The caller
@@ -373,8 +408,9 @@ const createFlags = unix.O_CREAT | unix.O_TMPFILE&^unix.O_DIRECTORY
 // is written to them goes nowhere.
 var devices = []string{"/dev/null", "/dev/full", "/dev/zero", "/dev/fd", "/dev/stdout", "/dev/stderr", "/proc/self/fd"}
 
-// note records a call.
-func (s *Supervisor) note(c call, who task, verdict event.Verdict, errno string, stack []event.Location) {
+// note records a call. Where the hook said where it comes from, that stands; else
+// the place that its stack has.
+func (s *Supervisor) note(c call, who task, verdict event.Verdict, errno string, stack []event.Location, place *event.Location) {
 	e := event.Event{
 		Time: time.Since(s.o.Start), Layer: event.Seccomp, Category: c.category, Op: c.op, Target: c.target,
 		Verdict: verdict, Errno: errno, PID: who.nspid, TID: who.nstid, Stack: stack, Detail: c.detail,
@@ -383,9 +419,7 @@ func (s *Supervisor) note(c call, who task, verdict event.Verdict, errno string,
 	if explained {
 		e.Location, e.ExplainedBy = said.Location, said.Op
 	} else {
-		if len(stack) > 0 {
-			e.Location = &stack[0]
-		}
+		e.Location = place
 		e.Unexplained = verdict == event.Denied && c.detail != nameServiceProbe && s.silent(c.op, who)
 		if c.detail == nameServiceProbe {
 			e.Detail += ", as the C library does to look for a name service cache"

@@ -251,14 +251,17 @@ func TestRefusedSignalsAreAFloodAsWell(t *testing.T) {
 type stackLog struct {
 	asked int
 	frame event.Location
-	task  [3]int
+	task  [2]int
+	known [2]int // who was calibrated with
 }
 
-func (s *stackLog) Stack(pid, tid, nstid int) ([]event.Location, error) {
+func (s *stackLog) Stack(pid, nstid int) ([]event.Location, *event.Location, error) {
 	s.asked++
-	s.task = [3]int{pid, tid, nstid}
-	return []event.Location{s.frame}, nil
+	s.task = [2]int{pid, nstid}
+	return []event.Location{s.frame}, &s.frame, nil
 }
+
+func (s *stackLog) Calibrate(pid, nstid int) { s.known = [2]int{pid, nstid} }
 
 func TestStackOfARefusedCall(t *testing.T) {
 	u := newUnit(t, "base")
@@ -270,12 +273,37 @@ func TestStackOfARefusedCall(t *testing.T) {
 	if stacks.asked != stackMax {
 		t.Errorf("the stack was read %d times, want %d", stacks.asked, stackMax)
 	}
-	if stacks.task != [3]int{callerTID, callerTID, callerPID} {
+	if stacks.task != [2]int{callerTID, callerPID} {
 		t.Errorf("the stack of %v was read", stacks.task)
 	}
 	e := u.recorder.Snapshot().Entries[0]
 	if e.Location == nil || *e.Location != stacks.frame || !slices.Equal(e.Stack, []event.Location{stacks.frame}) {
 		t.Errorf("recorded at %+v with stack %+v", e.Location, e.Stack)
+	}
+}
+
+func TestCalibrationIsRefusedOnceAndNoActivity(t *testing.T) {
+	u := newUnit(t, "base")
+	stacks := &stackLog{frame: event.Location{File: "x.py", Line: 9, Claimed: true}}
+	u.o.Stacks = stacks
+	u.o.Calibration = Calibration{NR: unix.SYS_SETRESUID, Args: [3]uint64{11, 12, 13}}
+	call := func(args ...uint64) {
+		t.Helper()
+		if got := u.call(t, unix.SYS_SETRESUID, args...); got != "EPERM" {
+			t.Errorf("answered with %s", got)
+		}
+	}
+	call(11, 12, 14)
+	if stacks.known != [2]int{} || stacks.asked != 1 {
+		t.Errorf("another call was taken for the calibration, of %v", stacks.known)
+	}
+	call(11, 12, 13)
+	if stacks.known != [2]int{callerTID, callerPID} || stacks.asked != 1 || len(u.recorder.Snapshot().Entries) != 1 {
+		t.Errorf("calibrated with %v, %d stacks read, recorded %+v", stacks.known, stacks.asked, u.recorder.Snapshot().Entries)
+	}
+	call(11, 12, 13)
+	if stacks.asked != 2 || u.Result().Denied != 2 {
+		t.Errorf("the second one is no refused call: %d stacks read, %+v", stacks.asked, u.Result())
 	}
 }
 
