@@ -266,7 +266,7 @@ func refusal(err error) string {
 	case errors.Is(err, unix.EROFS):
 		help = ": cgroups are mounted read-only, as containers do; mount them writable"
 	case errors.Is(err, unix.EBUSY), errors.Is(err, unix.EOPNOTSUPP):
-		help = ": the group around it holds processes and cannot hand on controllers; start sbx in a delegated group (systemd-run --scope -p Delegate=yes)"
+		help = ": start sbx in a delegated group of its own (systemd-run --user --scope -p Delegate=yes), or in a container have the first process move to a leaf (mkdir /sys/fs/cgroup/main; echo $$ >/sys/fs/cgroup/main/cgroup.procs)"
 	case errors.Is(err, unix.EINVAL):
 		help = ": the group around it may have a lower limit; ask for less"
 	case errors.Is(err, fs.ErrNotExist):

@@ -54,7 +54,7 @@ func newFakeV2(t *testing.T) *fakeV2 {
 
 // v2Files are those of a group with each controller, as Linux 6.12 has them.
 var v2Files = map[string][]string{
-	"":       {"cgroup.procs", "cgroup.kill", "cpu.stat"},
+	"":       {"cgroup.procs", "cgroup.kill", "cgroup.type", "cgroup.subtree_control", "cpu.stat"},
 	"cpu":    {"cpu.max"},
 	"memory": {"memory.max", "memory.swap.max", "memory.oom.group", "memory.current", "memory.peak", "memory.stat", "memory.events"},
 	"pids":   {"pids.max", "pids.current", "pids.peak", "pids.events"},
@@ -446,11 +446,14 @@ func TestRemoveGivesUpInTheEnd(t *testing.T) {
 	}
 }
 
+// staleName is a group whose owner is gone.
+func staleName(n int) string {
+	return fmt.Sprintf("%s%d-%d-%d-%d", prefix, pidNamespace(), os.Getpid(), startTime(os.Getpid())+1, n)
+}
+
 func TestV2CollectGoesUpToTheTop(t *testing.T) {
 	f := newFakeV2(t)
-	stale := func(n int) string {
-		return fmt.Sprintf("%s%d-%d-%d-%d", prefix, pidNamespace(), os.Getpid(), startTime(os.Getpid())+1, n)
-	}
+	stale := staleName
 	for _, dir := range []string{"user/me/" + stale(1), "user/" + stale(2), stale(3), "other/" + stale(4), "user/" + Name(), "user/service"} {
 		if err := os.MkdirAll(filepath.Join(f.top, dir), 0o755); err != nil {
 			t.Fatal(err)

@@ -62,6 +62,8 @@ func runScenario(name string) error {
 			exec tail -f /dev/null`}, os.Environ())
 	case "own":
 		return own()
+	case "alone":
+		return alone()
 	case "wait":
 		fmt.Fprintln(os.Stdout, "here")
 		_, _ = os.Stdin.Read(make([]byte, 1))

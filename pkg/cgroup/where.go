@@ -145,8 +145,8 @@ func (g *Group) findV2(own string) error {
 	if err == nil || g.makeIn(managers, &why) {
 		return nil
 	}
-	why.add(unix.EACCES)
-	return fmt.Errorf("%w; systemd --user gives no scope: %w", why.first, err)
+	// What helps depends on the nearest group, not on the bus.
+	return fmt.Errorf("%w; systemd --user gives no scope (%s)", why.first, err.Error())
 }
 
 // makeIn makes the group in the first of these that lets us.
