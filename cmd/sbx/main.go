@@ -102,10 +102,10 @@ func (c *command) app() *cli.App {
 		DisableSliceFlagSeparator: true,
 		ExitErrHandler:            func(*cli.Context, error) {},
 		OnUsageError:              onUsageError,
-		Commands:                  []*cli.Command{c.runCommand(), c.profileCommand(), c.reportCommand(), c.versionCommand()},
+		Commands:                  []*cli.Command{c.runCommand(), c.profileCommand(), c.reportCommand(), c.gcCommand(), c.versionCommand()},
 		Action: func(ctx *cli.Context) error {
 			if name := ctx.Args().First(); name != "" {
-				return &usageError{fmt.Sprintf("unknown command %q", name), "commands: run, profile, report, version; to run a script: sbx run " + name}
+				return &usageError{fmt.Sprintf("unknown command %q", name), "commands: run, profile, report, gc, version; to run a script: sbx run " + name}
 			}
 			return cli.ShowAppHelp(ctx)
 		},

@@ -78,6 +78,7 @@ type Group struct {
 	name   string
 	layers map[string]Layer
 	v2     string            // directory, "" without v2
+	how    string            // what had to be done for it
 	v1     map[string]string // controller to directory
 	dir    *os.File
 	tasks  []*os.File
@@ -91,8 +92,15 @@ var count atomic.Uint64
 // Name returns a name that no other run has. Our pid, in which pid namespace it
 // counts, and our start time say whose group it is after we are gone.
 func Name() string {
-	return fmt.Sprintf("%s%d-%d-%d-%d", prefix, pidNamespace(), os.Getpid(), startTime(os.Getpid()), count.Add(1))
+	return fmt.Sprintf("%s%d", ownPrefix(), count.Add(1))
 }
+
+func ownPrefix() string {
+	return fmt.Sprintf("%s%d-%d-%d-", prefix, pidNamespace(), os.Getpid(), startTime(os.Getpid()))
+}
+
+// selfName is the leaf of this process itself, where it must move aside.
+func selfName() string { return ownPrefix() + "self" }
 
 // pidNamespace is the inode of our pid namespace (pid_namespaces(7)), 0 where it
 // cannot be read.
@@ -177,12 +185,14 @@ func (s setting) write(dir string) (string, error) {
 	if err := writeFile(file, strconv.FormatInt(s.value, 10)); err != nil {
 		return "", err
 	}
-	have, err := readInt(file)
+	data, err := os.ReadFile(file)
 	if err != nil {
 		return "", err
 	}
-	if have < s.value-s.slack || have > s.value+s.slack {
-		return "", fmt.Errorf("%s: wrote %d, it says %d", s.file, s.value, have)
+	text := strings.TrimSpace(string(data))
+	have, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || have < s.value-s.slack || have > s.value+s.slack {
+		return "", fmt.Errorf("%s: wrote %d, it says %s", s.file, s.value, text)
 	}
 	return fmt.Sprintf("%s=%d", s.file, have), nil
 }
@@ -256,7 +266,7 @@ func refusal(err error) string {
 	case errors.Is(err, unix.EROFS):
 		help = ": cgroups are mounted read-only, as containers do; mount them writable"
 	case errors.Is(err, unix.EBUSY), errors.Is(err, unix.EOPNOTSUPP):
-		help = ": the group around it holds processes and cannot hand on controllers; start sbx in a delegated group (systemd-run --scope -p Delegate=yes)"
+		help = ": start sbx in a delegated group of its own (systemd-run --user --scope -p Delegate=yes), or in a container have the first process move to a leaf (mkdir /sys/fs/cgroup/main; echo $$ >/sys/fs/cgroup/main/cgroup.procs)"
 	case errors.Is(err, unix.EINVAL):
 		help = ": the group around it may have a lower limit; ask for less"
 	case errors.Is(err, fs.ErrNotExist):
@@ -272,6 +282,9 @@ const killTime = 2 * time.Second
 func (g *Group) Kill() error {
 	if g.v2 != "" {
 		err := writeFile(filepath.Join(g.v2, "cgroup.kill"), "1")
+		if err == nil {
+			return nil
+		}
 		if _, serr := os.Stat(g.v2); errors.Is(serr, fs.ErrNotExist) {
 			return nil // and nobody in it
 		}
@@ -313,17 +326,27 @@ func killTasks(dir string, deadline time.Time) error {
 	}
 }
 
-// Close removes the group. Its processes must be gone, or going.
+// Close removes the group. Its processes must be gone, or going; one that is not
+// is killed.
 func (g *Group) Close() error {
 	g.closeFiles()
 	var errs []error
 	parents := map[string]bool{}
 	for _, dir := range g.dirs() {
-		errs = append(errs, g.host.remove(dir, time.Now().Add(killTime)))
+		err := g.host.rmdir(dir)
+		if errors.Is(err, unix.EBUSY) {
+			_ = g.Kill()
+			err = g.host.remove(dir, time.Now().Add(killTime))
+		} else if err != nil && !errors.Is(err, unix.ENOENT) {
+			err = fmt.Errorf("remove cgroup %s: %w", dir, err)
+		} else {
+			err = nil
+		}
+		errs = append(errs, err)
 		parents[filepath.Dir(dir)] = true
 	}
 	// What a run left that was killed before anybody could clean up after it.
-	_, _ = g.host.sweep(parents)
+	_, _ = g.host.sweep("", parents)
 	g.v2, g.v1 = "", nil
 	return errors.Join(errs...)
 }

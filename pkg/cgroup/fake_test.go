@@ -39,6 +39,9 @@ func newFakeV2(t *testing.T) *fakeV2 {
 	for _, dir := range []string{"", "user", "user/me"} {
 		put(t, filepath.Join(top, dir, "cgroup.controllers"), "cpu memory pids\n")
 		put(t, filepath.Join(top, dir, "cgroup.subtree_control"), "")
+		if dir != "" {
+			put(t, filepath.Join(top, dir, "cgroup.type"), "domain\n")
+		}
 	}
 	f := &fakeV2{
 		host: fakeHost(t, "41 31 0:38 / "+escape(top)+" rw - cgroup2 cgroup2 rw\n", "0::/user/me\n"),
@@ -51,7 +54,7 @@ func newFakeV2(t *testing.T) *fakeV2 {
 
 // v2Files are those of a group with each controller, as Linux 6.12 has them.
 var v2Files = map[string][]string{
-	"":       {"cgroup.procs", "cgroup.kill", "cpu.stat"},
+	"":       {"cgroup.procs", "cgroup.kill", "cgroup.type", "cgroup.subtree_control", "cpu.stat"},
 	"cpu":    {"cpu.max"},
 	"memory": {"memory.max", "memory.swap.max", "memory.oom.group", "memory.current", "memory.peak", "memory.stat", "memory.events"},
 	"pids":   {"pids.max", "pids.current", "pids.peak", "pids.events"},
@@ -131,7 +134,7 @@ func TestV2GroupIsMadeBesideOurOwn(t *testing.T) {
 		t.Errorf("controllers were not handed on: %q", got)
 	}
 	for layer, want := range map[string]string{
-		layerMemory: "v2 " + name + " memory.max=67108864 memory.oom.group=1",
+		layerMemory: "v2 " + name + " memory.max=67108864 memory.oom.group=1 memory.swap.max=0",
 		layerPIDs:   "v2 " + name + " pids.max=32",
 		layerCPU:    "v2 " + name + " cpu.max=50000 100000",
 	} {
@@ -443,22 +446,25 @@ func TestRemoveGivesUpInTheEnd(t *testing.T) {
 	}
 }
 
+// staleName is a group whose owner is gone.
+func staleName(n int) string {
+	return fmt.Sprintf("%s%d-%d-%d-%d", prefix, pidNamespace(), os.Getpid(), startTime(os.Getpid())+1, n)
+}
+
 func TestV2CollectGoesUpToTheTop(t *testing.T) {
 	f := newFakeV2(t)
-	stale := func(n int) string {
-		return fmt.Sprintf("%s%d-%d-%d-%d", prefix, pidNamespace(), os.Getpid(), startTime(os.Getpid())+1, n)
-	}
+	stale := staleName
 	for _, dir := range []string{"user/me/" + stale(1), "user/" + stale(2), stale(3), "other/" + stale(4), "user/" + Name(), "user/service"} {
 		if err := os.MkdirAll(filepath.Join(f.top, dir), 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
 	f.busy[stale(2)] = 1
-	if left, err := f.collect(); left != 1 || err != nil {
-		t.Errorf("first: %d left, %v, want the busy one", left, err)
+	if c, err := f.collect(); c != (Collected{Removed: 2, Left: 1}) || err != nil {
+		t.Errorf("first: %+v, %v, want the busy one to be left", c, err)
 	}
-	if left, err := f.collect(); left != 0 || err != nil {
-		t.Errorf("second: %d left, %v", left, err)
+	if c, err := f.collect(); c != (Collected{Removed: 1}) || err != nil {
+		t.Errorf("second: %+v, %v", c, err)
 	}
 	left := groupsBelow(t, f.top)
 	if len(left) != 2 || !strings.Contains(left[0], "other/"+stale(4)) || abandoned(filepath.Base(left[1]), pidNamespace()) {
@@ -477,8 +483,8 @@ func TestCollectDoesNotWaitForOtherUsersGroups(t *testing.T) {
 	}
 	for _, errno := range []unix.Errno{unix.EACCES, unix.EPERM, unix.EROFS, unix.ENOENT} {
 		f.rmdir = func(string) error { return errno }
-		if left, err := f.collect(); left != 0 || err != nil {
-			t.Errorf("%v: %d left, %v", errno, left, err)
+		if c, err := f.collect(); c != (Collected{}) || err != nil {
+			t.Errorf("%v: %+v, %v", errno, c, err)
 		}
 	}
 }

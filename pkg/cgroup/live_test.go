@@ -62,6 +62,8 @@ func runScenario(name string) error {
 			exec tail -f /dev/null`}, os.Environ())
 	case "own":
 		return own()
+	case "alone":
+		return alone()
 	case "wait":
 		fmt.Fprintln(os.Stdout, "here")
 		_, _ = os.Stdin.Read(make([]byte, 1))
@@ -536,8 +538,8 @@ func TestLiveCollectRemovesGroupsOfDeadOwnersOnly(t *testing.T) {
 	dead, kill := owner(t, h)
 	living, _ := owner(t, h)
 	kill()
-	if left, err := h.collect(); left != 0 || err != nil {
-		t.Errorf("%d left, %v", left, err)
+	if c, err := h.collect(); c != (Collected{Removed: 1}) || err != nil {
+		t.Errorf("collected %+v, %v", c, err)
 	}
 	for _, dir := range dead {
 		if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
@@ -577,8 +579,8 @@ func TestLiveCollectCountsGroupsThatAreStillInUse(t *testing.T) {
 	for lines.Scan() && lines.Text() != "all" {
 	}
 	kill()
-	if left, err := h.collect(); left != 1 || err != nil {
-		t.Errorf("%d left, %v, want the one with processes", left, err)
+	if c, err := h.collect(); c != (Collected{Left: 1}) || err != nil {
+		t.Errorf("collected %+v, %v, want the one with processes to be left", c, err)
 	}
 	if _, err := os.Stat(dir); err != nil {
 		t.Error(err)
@@ -590,8 +592,8 @@ func TestLiveCollectCountsGroupsThatAreStillInUse(t *testing.T) {
 	if err := h.remove(dir, time.Now().Add(killTime)); err != nil {
 		t.Error(err)
 	}
-	if left, err := h.collect(); left != 0 || err != nil {
-		t.Errorf("afterwards %d left, %v", left, err)
+	if c, err := h.collect(); c.Left != 0 || err != nil {
+		t.Errorf("afterwards %+v, %v", c, err)
 	}
 }
 

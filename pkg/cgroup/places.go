@@ -3,7 +3,6 @@ package cgroup
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -17,17 +16,26 @@ import (
 type places struct {
 	v2 string            // "" where v2 has none of the controllers
 	v1 map[string]string // by controller
+	// v1Tops are the mount points of these.
+	v1Tops map[string]string
 }
 
 // host is where the kernel is asked. Tests give it a tree of their own.
 type host struct {
-	self string // the directory with our mountinfo and cgroup
+	self     string // the directory with our mountinfo and cgroup
+	pid, uid int
+	buses    []string // addresses at which systemd --user may be asked
 	// A cgroup file system fills what it makes, and removes it with its files.
 	mkdir, rmdir func(dir string) error
+	delegated    func(dir string) bool
 }
 
 func thisHost() host {
-	return host{self: "/proc/self", mkdir: func(dir string) error { return unix.Mkdir(dir, 0o755) }, rmdir: unix.Rmdir}
+	return host{
+		self: "/proc/self", pid: os.Getpid(), uid: os.Geteuid(),
+		buses: sessionBuses(os.Geteuid(), os.Getenv("DBUS_SESSION_BUS_ADDRESS"), os.Getenv("XDG_RUNTIME_DIR")),
+		mkdir: func(dir string) error { return unix.Mkdir(dir, 0o755) }, rmdir: unix.Rmdir, delegated: delegated,
+	}
 }
 
 // hierarchies finds our own groups.
@@ -70,7 +78,7 @@ func parsePlaces(mountinfo, own string) places {
 			groups[c] = f[2]
 		}
 	}
-	found := map[string]place{}
+	found := map[string]directory{}
 	for line := range strings.Lines(mountinfo) {
 		// The kernel escapes the separators that it uses, and no other space.
 		f := strings.Split(strings.TrimSuffix(line, "\n"), " ")
@@ -100,30 +108,31 @@ func parsePlaces(mountinfo, own string) places {
 			}
 		}
 	}
-	p := places{v2: found[""].dir, v1: map[string]string{}}
+	p := places{v2: found[""].dir, v1: map[string]string{}, v1Tops: map[string]string{}}
 	delete(found, "")
-	for c, place := range found {
-		p.v1[c] = place.dir
+	for c, found := range found {
+		p.v1[c], p.v1Tops[c] = found.dir, found.mount
 	}
 	return p
 }
 
-// place is a directory; own says that it is our group, and not only the nearest
+// directory of a group; own says that it is our group, and not only the nearest
 // to it that can be seen.
-type place struct {
-	dir string
-	own bool
+type directory struct {
+	dir   string
+	mount string
+	own   bool
 }
 
 // below is where a group is seen when the mount shows the hierarchy from root
 // on: in a container that is often not its top. A group that the mount does not
 // show (cgroup_namespaces(7) writes it with "/..") leaves the mount's own top.
-func below(target, root, path string) place {
+func below(target, root, path string) directory {
 	rel, ok := strings.CutPrefix(path, strings.TrimSuffix(root, "/"))
 	if !ok || rel != "" && rel[0] != '/' || slices.Contains(strings.Split(path, "/"), "..") {
-		return place{dir: target}
+		return directory{dir: target, mount: target}
 	}
-	return place{dir: filepath.Join(target, rel), own: true}
+	return directory{dir: filepath.Join(target, rel), mount: target, own: true}
 }
 
 // unescape undoes the octal escapes of mountinfo.
@@ -138,60 +147,4 @@ func unescape(s string) string {
 			s = s[:i] + string([]byte{byte(n)}) + s[i+4:]
 		}
 	}
-}
-
-// Collect removes groups whose owner is gone, and returns how many of those are
-// still there because their processes are. Runs that go on are not touched, and
-// groups of other users are not ours to remove.
-func Collect() (left int, err error) { return thisHost().collect() }
-
-func (h host) collect() (left int, err error) {
-	p, err := h.hierarchies()
-	if err != nil {
-		return 0, nil
-	}
-	dirs := map[string]bool{}
-	for _, d := range p.v1 {
-		dirs[d] = true
-	}
-	for d := p.v2; d != "" && strings.HasPrefix(d, mountOf(p.v2)); d = filepath.Dir(d) {
-		dirs[d] = true
-	}
-	return h.sweep(dirs)
-}
-
-// sweep removes, in each directory, the groups whose owner is gone.
-func (h host) sweep(dirs map[string]bool) (left int, err error) {
-	own := pidNamespace()
-	for dir := range dirs {
-		entries, rerr := os.ReadDir(dir)
-		if rerr != nil && !errors.Is(rerr, fs.ErrNotExist) {
-			err = errors.Join(err, rerr)
-		}
-		for _, e := range entries {
-			if abandoned(e.Name(), own) && errors.Is(h.rmdir(filepath.Join(dir, e.Name())), unix.EBUSY) {
-				left++
-			}
-		}
-	}
-	return left, err
-}
-
-// abandoned says whether a directory is a group of ours whose owner is gone. Of
-// another pid namespace's owners nothing can be said.
-func abandoned(name string, namespace uint64) bool {
-	rest, ok := strings.CutPrefix(name, prefix)
-	if !ok {
-		return false
-	}
-	f := strings.Split(rest, "-")
-	if len(f) != 4 || f[0] != strconv.FormatUint(namespace, 10) {
-		return false
-	}
-	pid, err := strconv.Atoi(f[1])
-	if err != nil || pid <= 0 {
-		return false
-	}
-	start, err := strconv.ParseUint(f[2], 10, 64)
-	return err == nil && startTime(pid) != start
 }

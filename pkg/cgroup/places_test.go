@@ -237,8 +237,8 @@ func TestHierarchiesNeedsProc(t *testing.T) {
 					t.Errorf("%s is %+v, want it absent and the reason to name %s", name, layer, missing)
 				}
 			}
-			if left, err := h.collect(); left != 0 || err != nil {
-				t.Errorf("collect says %d, %v", left, err)
+			if c, err := h.collect(); c != (Collected{}) || err != nil {
+				t.Errorf("collect says %+v, %v", c, err)
 			}
 		})
 	}
@@ -279,7 +279,8 @@ func TestNoHierarchyIsNamed(t *testing.T) {
 func fakeHost(t *testing.T, mounts, own string) host {
 	t.Helper()
 	h := thisHost()
-	h.self = t.TempDir()
+	h.self, h.uid, h.buses = t.TempDir(), 0, nil
+	h.delegated = func(string) bool { return false }
 	put(t, filepath.Join(h.self, "mountinfo"), mounts)
 	put(t, filepath.Join(h.self, "cgroup"), own)
 	return h

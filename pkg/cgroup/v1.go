@@ -1,9 +1,10 @@
 package cgroup
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -49,7 +50,8 @@ func (g *Group) openV1(parents map[string]string, l Limits) {
 			g.note(s.layer, observed, err)
 		}
 		if c.name == "memory" && l.Memory > 0 {
-			noSwap(dir, l.Memory)
+			observed, err := noSwap(dir, l.Memory)
+			g.note(layerMemory, observed, err)
 		}
 	}
 }
@@ -98,9 +100,14 @@ func v1Settings(controller string, l Limits) []setting {
 // The limit of memory and swap together is one page higher: it is charged first,
 // and were it the same, the limit of memory would never be met and
 // memory.failcnt never counted.
-func noSwap(dir string, memory int64) {
+func noSwap(dir string, memory int64) (string, error) {
 	_ = writeFile(filepath.Join(dir, "memory.swappiness"), "0")
-	_ = writeFile(filepath.Join(dir, "memory.memsw.limit_in_bytes"), strconv.FormatInt(memory+int64(os.Getpagesize()), 10))
+	page := int64(os.Getpagesize())
+	observed, err := setting{layerMemory, "memory.memsw.limit_in_bytes", memory + page, page}.write(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "(no memory.memsw.limit_in_bytes: this kernel does not account for swap)", nil
+	}
+	return observed, err
 }
 
 func (g *Group) usageV1() (Usage, error) {

@@ -3,6 +3,7 @@ package cgroup
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,21 +13,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// openV2 makes the group on the unified hierarchy, beneath parent or beneath
-// the nearest ancestor that lets us and has the controllers: a group with
-// processes in it cannot hand controllers on (cgroups(7), "no internal
-// processes"), and our own group has at least ourselves.
+// openV2 makes the group on the unified hierarchy.
 func (g *Group) openV2(own string, l Limits) {
-	var why error
-	for parent := own; strings.HasPrefix(parent, mountOf(own)); parent = filepath.Dir(parent) {
-		if err := g.leafV2(parent); err == nil {
-			why = nil
-			break
-		} else if why == nil {
-			why = err
-		}
-	}
-	if g.v2 == "" {
+	if why := g.findV2(own); why != nil {
 		for _, layer := range []string{layerMemory, layerCPU, layerPIDs} {
 			g.layers[layer] = Layer{State: Absent, Why: refusal(why)}
 		}
@@ -39,7 +28,7 @@ func (g *Group) openV2(own string, l Limits) {
 			g.layers[c.layer] = Layer{State: Absent, Why: fmt.Sprintf("controller %s is not delegated to %s", c.name, filepath.Dir(g.v2))}
 			continue
 		}
-		g.note(c.layer, "v2 "+g.name, nil)
+		g.note(c.layer, "v2 "+g.name+g.how, nil)
 		g.limitV2(c.name, c.layer, l)
 	}
 	g.dir, err = os.OpenFile(g.v2, unix.O_DIRECTORY|unix.O_PATH, 0)
@@ -62,16 +51,19 @@ func mountOf(group string) string {
 	return group
 }
 
-// leafV2 makes the leaf beneath parent, with the controllers handed on.
-func (g *Group) leafV2(parent string) error {
+// leafV2 makes the leaf in a group, which hands on its controllers.
+func (g *Group) leafV2(in level) error {
 	var refused error
-	for _, c := range []string{"+memory", "+pids", "+cpu"} {
+	for _, c := range []string{"memory", "pids", "cpu"} {
+		if slices.Contains(in.hands, c) {
+			continue
+		}
 		// One by one: a controller that is missing must not cost the others.
-		if err := writeFile(filepath.Join(parent, "cgroup.subtree_control"), c); refused == nil {
+		if err := writeFile(filepath.Join(in.dir, "cgroup.subtree_control"), "+"+c); refused == nil {
 			refused = err
 		}
 	}
-	dir := filepath.Join(parent, g.name)
+	dir := filepath.Join(in.dir, g.name)
 	if err := g.host.mkdir(dir); err != nil {
 		return &os.PathError{Op: "mkdir", Path: dir, Err: err}
 	}
@@ -82,7 +74,7 @@ func (g *Group) leafV2(parent string) error {
 			err = refused
 		}
 		if err == nil {
-			err = fmt.Errorf("%s has no memory controller", parent)
+			err = fmt.Errorf("%s hands on no memory controller", in.dir)
 		}
 		return err
 	}
@@ -93,11 +85,20 @@ func (g *Group) leafV2(parent string) error {
 func (g *Group) limitV2(controller, layer string, l Limits) {
 	switch {
 	case controller == "memory" && l.Memory > 0:
-		observed, err := setting{layer, "memory.max", l.Memory, int64(os.Getpagesize())}.write(g.v2)
-		g.note(layer, observed, err)
 		// The whole group is one program: half of it is of no use.
-		g.note(layer, "memory.oom.group=1", writeFile(filepath.Join(g.v2, "memory.oom.group"), "1"))
-		_ = writeFile(filepath.Join(g.v2, "memory.swap.max"), "0") // missing where there is no swap
+		for _, s := range []setting{
+			{layer, "memory.max", l.Memory, int64(os.Getpagesize())},
+			{layer, "memory.oom.group", 1, 0},
+		} {
+			observed, err := s.write(g.v2)
+			g.note(layer, observed, err)
+		}
+		// A program must not live on in swap space after its memory is used up.
+		observed, err := setting{layer, "memory.swap.max", 0, 0}.write(g.v2)
+		if errors.Is(err, fs.ErrNotExist) {
+			observed, err = "(no memory.swap.max: this kernel does not account for swap)", nil
+		}
+		g.note(layer, observed, err)
 	case controller == "pids" && l.PIDs > 0:
 		observed, err := setting{layer, "pids.max", l.PIDs, 0}.write(g.v2)
 		g.note(layer, observed, err)

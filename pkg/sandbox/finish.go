@@ -119,6 +119,11 @@ type ending struct {
 func (x *execution) finish(ctx context.Context, exit *jail.Exit, c cause) *ending {
 	end := &ending{exit: exit, at: time.Now(), cause: c}
 	x.jail.Kill()
+	if x.group.V2Dir() != nil {
+		// The same for whoever might be in the group and not in the pid namespace.
+		// It is one write(2); on v1, where it is a hunt, Close does it if need be.
+		_ = x.group.Kill()
+	}
 	end.failure = x.supervision() // which ends with the last task, and looks at the jail until then
 	end.sup = x.supervisor.Result()
 	_, _ = x.jail.Wait()

@@ -97,7 +97,9 @@ func cloneHint(errno unix.Errno, root bool) string {
 		return "no process can be started: look at ulimit -u and at the pids limit of the cgroup"
 	case unix.ENOENT:
 		return "/proc is not mounted: sbx starts its init stage through /proc/self/exe"
-	case unix.EINVAL, unix.ENOSYS:
+	case unix.ENOSYS:
+		return "an outer filter answers ENOSYS to clone3(2), by which sbx starts a process in its cgroup and namespaces (as container managers do to processes without CAP_SYS_ADMIN): allow clone3(2) there, or run sbx outside it"
+	case unix.EINVAL:
 		return "the kernel lacks a kind of namespace that the profile asks for (CONFIG_USER_NS, CONFIG_PID_NS, CONFIG_NET_NS, CONFIG_IPC_NS, CONFIG_UTS_NS)"
 	}
 	return "see namespaces(7), and sysctl user.max_user_namespaces"

@@ -37,7 +37,7 @@ var stepHints = []stepHint{
 	{"clone", unix.ENOMEM, "ulimit -u"},
 	{"clone", unix.ENOENT, "/proc is not mounted"},
 	{"clone", unix.EINVAL, "CONFIG_USER_NS"},
-	{"clone", unix.ENOSYS, "CONFIG_USER_NS"},
+	{"clone", unix.ENOSYS, "clone3(2)"},
 	{"clone", unix.EMFILE, "ulimit -n"},
 	{"clone", unix.EBUSY, "namespaces(7)"},
 	{"clone", 0, "namespaces(7)"},

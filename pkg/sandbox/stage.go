@@ -79,8 +79,8 @@ func watch() {
 	// removed when the last one is gone.
 	deadline := time.Now().Add(10 * time.Second)
 	for time.Now().Before(deadline) {
-		left, err := cgroup.Collect()
-		if err == nil && left == 0 {
+		c, err := cgroup.Collect()
+		if err == nil && c.Left == 0 {
 			return
 		}
 		time.Sleep(5 * time.Millisecond)
