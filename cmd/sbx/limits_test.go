@@ -49,11 +49,11 @@ print("done")
 var limitTable = []limited{
 	// Wall-clock time.
 	{"an endless loop", "", sec("0.4"), "while True: pass", report.WallTimeLimit, 124, "a loop that never ends", "", false},
-	{"asleep", "", sec("0.3"), "import time; time.sleep(1e6)", report.WallTimeLimit, 124, "waiting, not computing", "asleep", false},
-	{"signals ignored", "", sec("0.3"), ignoreSignals + "time.sleep(1e6)", report.WallTimeLimit, 124, "limit 0.30 s", "asleep", false},
+	{"asleep", "", sec("1.5"), "import time; time.sleep(1e6)", report.WallTimeLimit, 124, "waiting, not computing", "asleep", false},
+	{"signals ignored", "", sec("1.5"), ignoreSignals + "time.sleep(1e6)", report.WallTimeLimit, 124, "limit 1.50 s", "asleep", false},
 	{"a call of C that never returns", "", sec("0.4"), "sum(iter(int, 1))", report.WallTimeLimit, 124, "a loop that never ends", "", false},
-	{"stopped", "", sec("0.4"), "import os, signal; os.kill(os.getpid(), signal.SIGSTOP)", report.WallTimeLimit, 124, "limit 0.40 s", "asleep", false},
-	{"a deadlock", "", sec("0.4"), "import threading; l = threading.Lock(); l.acquire(); l.acquire()", report.WallTimeLimit, 124, "waiting, not computing", "asleep", false},
+	{"stopped", "", sec("1.5"), "import os, signal; os.kill(os.getpid(), signal.SIGSTOP)", report.WallTimeLimit, 124, "limit 1.50 s", "asleep", false},
+	{"a deadlock", "", sec("1.5"), "import threading; l = threading.Lock(); l.acquire(); l.acquire()", report.WallTimeLimit, 124, "waiting, not computing", "asleep", false},
 	{"an endless thread", "", sec("0.4"), "import threading\ndef f():\n    while True: pass\nthreading.Thread(target=f).start()", report.WallTimeLimit, 124, "a loop that never ends", "", false},
 	{"an atexit handler that never ends", "", sec("0.4"), "import atexit\ndef f():\n    while True: pass\natexit.register(f)", report.WallTimeLimit, 124, "a loop that never ends", "", false},
 	{"a child that never ends", "science", sec("0.5"), "import os\nif os.fork() == 0:\n    while True: pass\nos.wait()", report.WallTimeLimit, 124, "a loop that never ends", "", false},
@@ -194,10 +194,14 @@ func TestWaitingForInput(t *testing.T) {
 	}
 	defer r.Close()
 	defer w.Close()
-	o := invokeWith(t, r, "run", "--profile", "strict", "--timeout", "0.4", "--stdin", "-", script(t, "import time\nname = input()"))
+	o := invokeWith(t, r, "run", "--profile", "strict", "--timeout", "1.5", "--stdin", "-", script(t, "import time\nname = input()"))
 	o.wantVerdict(t, report.WallTimeLimit, 124)
-	o.wantNearMiss(t, "near_miss.stdin")
-	if s := o.report.ExecutionSummary; !strings.Contains(s.Hint, "waiting for input") {
+	finding, hint := "near_miss.stdin", "waiting for input"
+	if _, err := os.Stat("/proc/self/syscall"); err != nil { // an architecture without it, such as User-Mode Linux
+		finding, hint = "asleep", "waiting, not computing"
+	}
+	o.wantNearMiss(t, finding)
+	if s := o.report.ExecutionSummary; !strings.Contains(s.Hint, hint) {
 		t.Errorf("hint %q", s.Hint)
 	}
 }
@@ -218,12 +222,13 @@ func TestMemoryFigures(t *testing.T) {
 				if m.Baseline < 1<<20 || m.Baseline > 40<<20 {
 					t.Errorf("the baseline is %d bytes", m.Baseline)
 				}
-				// Half a MiB is what the imports take, and what cgroup v1 charges
-				// in advance.
-				for what, have := range map[string]int64{"script": m.Script, "anonymous": m.Anonymous - min(m.Baseline, m.Anonymous)} {
-					if d := float64(have) - want; d < -want*0.05-(4<<20) || d > want*0.05+(1<<20) || what == "script" && d < -want*0.05 {
-						t.Errorf("%s: %d bytes, want %.0f; %+v", what, have, want, m)
-					}
+				// A MiB is what the imports take, and what cgroup v1 charges in
+				// advance; the interpreter's own anonymous memory is in the baseline.
+				if have := float64(m.Script); have < want*0.95 || have > want*1.05+(1<<20) {
+					t.Errorf("the script's own: %d bytes, want %.0f; %+v", m.Script, want, m)
+				}
+				if have := float64(m.Anonymous); have < want*0.95 || have > want*1.05+float64(m.Baseline) {
+					t.Errorf("anonymous: %d bytes, want %.0f; %+v", m.Anonymous, want, m)
 				}
 			})
 		}

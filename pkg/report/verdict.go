@@ -51,6 +51,7 @@ type Evidence struct {
 
 	WallLimit, CPULimit    time.Duration
 	Wall, CPU              time.Duration
+	BegunWall, BegunCPU    time.Duration // of the above, until the script itself began
 	MemoryLimit            int64
 	MemoryPeak             int64
 	MemoryHits             int64 // allocations that met the limit
@@ -174,7 +175,9 @@ func (e Evidence) usedUpCPU() bool {
 }
 
 // idle says that a run which lasted until its time was up hardly computed.
-func (e Evidence) idle() bool { return e.EndedBy == "wall" && e.CPU < e.Wall/10 }
+func (e Evidence) idle() bool {
+	return e.EndedBy == "wall" && e.CPU-e.BegunCPU < (e.Wall-e.BegunWall)/10
+}
 
 func outOfMemory(e Evidence, what, then string) Outcome {
 	kills := "1 process killed"

@@ -25,6 +25,9 @@ type account struct {
 	baseline int64
 	largest  footprint
 	tasks    int64
+
+	begun    time.Time     // when the script was about to begin
+	cpuBegun time.Duration // and what the tree had used until then
 }
 
 // footprint is the memory of a tree at one moment.
@@ -163,7 +166,7 @@ func (x *execution) footprint() (f footprint, tasks int64) {
 			f = footprint{u.Memory, u.Anon, u.File, u.Kernel}
 		}
 		if err == nil && pids {
-			tasks = u.PIDs
+			tasks = u.PIDs - x.initTasks
 		}
 	}
 	if !memory {
@@ -183,14 +186,21 @@ func (x *execution) held(layer string) bool {
 }
 
 // begun is called when the script is about to begin: what is in use by then is
-// the interpreter's own. A script of one line may be gone when its memory is read,
-// so the largest of several readings counts.
+// the interpreter's own. It may be called twice. A script of one line may be gone
+// by the second time, so the larger memory counts.
 func (x *execution) begun() {
-	f, tasks := x.footprint()
-	x.account.add(f, tasks)
-	x.account.mu.Lock()
-	x.account.baseline = max(x.account.baseline, f.total)
-	x.account.mu.Unlock()
+	memory, cpu, err := x.group.Now()
+	if err != nil || !x.held("cgroup.memory") {
+		memory, _ = x.memoryUsed()
+	}
+	if cpu == 0 {
+		cpu, _ = x.cpuUsed()
+	}
+	a := x.account
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.baseline = max(a.baseline, memory)
+	a.begun, a.cpuBegun = time.Now(), cpu
 }
 
 // memory says what the peak of a run's memory consists of.

@@ -199,7 +199,7 @@ func (x *execution) report(end *ending) *report.Report {
 func (x *execution) tasks(end *ending) int64 {
 	x.account.mu.Lock()
 	defer x.account.mu.Unlock()
-	return max(1, end.usage.PIDsPeak, x.account.tasks)
+	return max(1, end.usage.PIDsPeak-x.initTasks, x.account.tasks)
 }
 
 func survivors(exit *jail.Exit) int {
@@ -241,21 +241,36 @@ func (x *execution) memoryUsed() (int64, error) {
 	return used, nil
 }
 
-// boundProcesses sets RLIMIT_NPROC on Python where no cgroup bounds its
-// processes. In a user namespace the kernel counts the tasks of the namespace
-// (user_namespaces(7), since Linux 5.14), the init stage's own among them; that
-// one keeps its limit, or a thread bomb would keep it from reaping.
+// boundProcesses sees to it that the limit on processes and threads is the
+// script's alone. Tasks of the init stage are counted as well: on cgroup v2 all of
+// them, on v1 the one that was restricted and joined. Where no cgroup bounds the
+// processes it sets RLIMIT_NPROC on Python: in a user namespace the kernel counts
+// the tasks of the namespace (user_namespaces(7), since Linux 5.14). The init stage
+// keeps its own limit, or a thread bomb would keep it from reaping.
 func (x *execution) boundProcesses(pid int) error {
 	limit := x.spec.Profile.Limits.PIDs
-	if limit == 0 || x.layers.seen["cgroup.pids"].State == report.LayerActive {
+	if limit == 0 {
 		return nil
 	}
-	own, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", x.jail.PID))
-	if err != nil {
-		return err
+	x.initTasks = 1
+	if held := x.held("cgroup.pids"); !held || x.group.V2Dir() != nil {
+		own, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", x.jail.PID))
+		if err != nil {
+			return err
+		}
+		x.initTasks = int64(len(own))
+		if !held {
+			n := uint64(limit + x.initTasks)
+			return unix.Prlimit(pid, unix.RLIMIT_NPROC, &unix.Rlimit{Cur: n, Max: n}, nil)
+		}
 	}
-	n := uint64(limit) + uint64(len(own))
-	return unix.Prlimit(pid, unix.RLIMIT_NPROC, &unix.Rlimit{Cur: n, Max: n}, nil)
+	observed, err := x.group.BoundProcesses(limit + x.initTasks)
+	if err != nil {
+		x.layers.absent("cgroup.pids", err.Error())
+		return nil // observe decides whether the run can do without
+	}
+	x.layers.active("cgroup.pids", fmt.Sprintf("%s %s, %d of which are for the init stage", x.group.Name(), observed, x.initTasks))
+	return nil
 }
 
 // user and system prefer the group's account, which knows the whole tree, to
@@ -294,6 +309,9 @@ func (x *execution) evidence(end *ending) report.Evidence {
 	_, _, e.Full, e.FullOf = x.account.disksUsed()
 	e.TmpSize, e.TmpFiles = int64(l.TmpSize), l.TmpInodes
 	e.ReadingStdin = x.readsInput
+	if begun := x.account.begun; !begun.IsZero() {
+		e.BegunWall, e.BegunCPU = begun.Sub(x.execAt), x.account.cpuBegun
+	}
 	e.Tried, e.Same, e.Denials = x.refused.what, x.refused.same, x.refused.sum
 	e.Stderr, e.SitePackages = string(x.err.end(lastWords)), x.spec.Profile.Python.SitePackages
 	if end.cause == causeInterrupted {

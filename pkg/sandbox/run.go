@@ -81,6 +81,7 @@ type execution struct {
 	execAt      time.Time     // and let through then
 	memoryPeak  atomic.Int64  // the most that the watch over memory saw
 	refused     refused       // what made causeDenials
+	initTasks   int64         // tasks of the init stage in the group
 	readsInput  bool          // when sbx ended it, it waited for its input
 	cpuAtKill   time.Duration // what the tree had used when sbx ended it, where no group counts
 	interrupted func() error  // why the caller's context ended
