@@ -186,8 +186,7 @@ func (x *execution) held(layer string) bool {
 }
 
 // begun is called when the script is about to begin: what is in use by then is
-// the interpreter's own. It may be called twice. A script of one line may be gone
-// by the second time, so the larger memory counts.
+// the interpreter's own.
 func (x *execution) begun() {
 	memory, cpu, err := x.group.Now()
 	if err != nil || !x.held("cgroup.memory") {
@@ -199,8 +198,7 @@ func (x *execution) begun() {
 	a := x.account
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.baseline = max(a.baseline, memory)
-	a.begun, a.cpuBegun = time.Now(), cpu
+	a.baseline, a.begun, a.cpuBegun = memory, time.Now(), cpu
 }
 
 // memory says what the peak of a run's memory consists of.

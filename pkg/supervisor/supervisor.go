@@ -56,10 +56,10 @@ type Options struct {
 	// OnExec is called with Python's process while its execve(2) waits. An error
 	// refuses it, and is what Serve returns.
 	OnExec func(pid int) error
-	// OnBegin is called when the script is about to begin: while the interpreter
-	// stands in the call of Calibration, and when the hook says so. OnEnd is called
-	// when the hook says that the script has ended. What the hook says is its word:
-	// both are for accounts only. They may be nil.
+	// OnBegin is called once, when the script is about to begin: while the
+	// interpreter stands in the call of Calibration, or, without one, when the hook
+	// says so. OnEnd is called when the hook says that the script has ended. What the
+	// hook says is its word: both are for accounts only. They may be nil.
 	OnBegin, OnEnd func()
 	Stacks         Stacks // nil: no stacks
 	Calibration    Calibration
@@ -103,8 +103,8 @@ type Supervisor struct {
 	chunk    []byte         // what drain reads into
 	refused  map[int]uint64 // per system call number, see bucket
 	asked    bool           // OnExec was called
-	begun    bool           // the hook said that the script begins
-	ended    bool           // and that it has ended
+	begun    bool           // the script begins
+	ended    bool           // the hook said that it has ended
 	started  bool           // Python's execve was let through
 	init     int            // the process that started Python, 0 if not known
 	execErr  error
@@ -211,17 +211,22 @@ func (s *Supervisor) drain() {
 	}
 }
 
+// begin passes on that the script begins.
+func (s *Supervisor) begin() {
+	if !s.begun && s.o.OnBegin != nil {
+		s.o.OnBegin()
+	}
+	s.begun = true
+}
+
 // tell passes on that the script begins, and that it has ended.
 func (s *Supervisor) tell() {
 	if s.ended {
 		return
 	}
 	stats := s.hook.Stats()
-	if !s.begun && stats.Started {
-		s.begun = true
-		if s.o.OnBegin != nil {
-			s.o.OnBegin()
-		}
+	if stats.Started {
+		s.begin()
 	}
 	if stats.Ended {
 		s.ended = true
@@ -256,9 +261,7 @@ func (s *Supervisor) answer(n notification) {
 	}
 	if s.calibrates(n) {
 		s.o.Stacks.Calibrate(who.tgid, who.nstid)
-		if s.o.OnBegin != nil {
-			s.o.OnBegin()
-		}
+		s.begin()
 		_ = s.listener.send(refuse(n.ID, unix.EPERM))
 		return
 	}
