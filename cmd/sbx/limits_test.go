@@ -48,7 +48,7 @@ print("done")
 
 var limitTable = []limited{
 	// Wall-clock time.
-	{"an endless loop", "", sec("0.4"), "while True: pass", report.WallTimeLimit, 124, "a loop that never ends", "", false},
+	{"an endless loop", "", sec("0.4"), "x = 1\nwhile True: pass", report.WallTimeLimit, 124, "at script.py:2; it had used", "", false},
 	{"asleep", "", sec("1.5"), "import time; time.sleep(1e6)", report.WallTimeLimit, 124, "waiting, not computing", "asleep", false},
 	{"signals ignored", "", sec("1.5"), ignoreSignals + "time.sleep(1e6)", report.WallTimeLimit, 124, "limit 1.50 s", "asleep", false},
 	{"a call of C that never returns", "", sec("0.4"), "sum(iter(int, 1))", report.WallTimeLimit, 124, "a loop that never ends", "", false},
@@ -60,7 +60,7 @@ var limitTable = []limited{
 	{"a traceback that never ends", "", sec("0.4"), "import sys\ndef hook(*a):\n    while True: pass\nsys.excepthook = hook\n1 / 0", report.WallTimeLimit, 124, "a loop that never ends", "", false},
 
 	// Processor time.
-	{"processor time", "", cpu("0.3"), "while True: pass", report.CPUTimeLimit, 124, "--cpu-time", "", false},
+	{"processor time", "", cpu("0.3"), "def f():\n    while True: pass\nf()", report.CPUTimeLimit, 124, "at script.py:2 in f", "", false},
 	{"processor time in C", "", cpu("0.3"), "sum(iter(int, 1))", report.CPUTimeLimit, 124, "limit 0.30 s", "", false},
 	{"processor time of threads", "", cpu("0.4"), "import hashlib, threading\ndef f():\n    while True: hashlib.pbkdf2_hmac('sha256', b'x', b'y', 200000)\nfor _ in range(3): threading.Thread(target=f).start()", report.CPUTimeLimit, 124, "--cpu-time", "", false},
 	{"processor time of a child", "science", cpu("0.4"), "import os\nif os.fork() == 0:\n    while True: pass\nos.wait()", report.CPUTimeLimit, 124, "--cpu-time", "", false},
@@ -201,6 +201,11 @@ func TestWaitingForInput(t *testing.T) {
 		finding, hint = "asleep", "waiting, not computing"
 	}
 	o.wantNearMiss(t, finding)
+	for _, f := range o.report.Findings {
+		if f.Kind == "near_miss.stdin" && !strings.HasSuffix(f.Text, ", at script.py:2") {
+			t.Errorf("%q does not name the line", f.Text)
+		}
+	}
 	if s := o.report.ExecutionSummary; !strings.Contains(s.Hint, hint) {
 		t.Errorf("hint %q", s.Hint)
 	}

@@ -79,6 +79,10 @@ func portable(t *testing.T, r *report.Report) []byte {
 		summary[key] = "(varies)"
 	}
 	summary["evidence"] = number.ReplaceAllString(summary["evidence"].(string), "N")
+	for _, f := range tree["findings"].([]any) {
+		finding := f.(map[string]any)
+		finding["text"] = number.ReplaceAllString(finding["text"].(string), "N")
+	}
 	stderr := tree["output"].(map[string]any)["stderr"].(map[string]any)
 	stderr["bytes"], stderr["head"] = "(varies)", lastLine(stderr["head"].(string))
 	for _, l := range tree["isolation"].(map[string]any)["layers"].([]any) {

@@ -248,6 +248,7 @@ func format(stack []event.Location) string {
 type Thread struct {
 	TID, NSTID int // in sbx's pid namespace, and in its own
 	Stack      []event.Location
+	Place      *event.Location // the one of Stack to name, as of [Reader.Stack]
 }
 
 // settle is how often the stack of a running thread is read until it is the same
@@ -297,16 +298,16 @@ func (r *Reader) stand(t *target, all []thread, limit int, deadline time.Time) [
 		if tids[nstid] == 0 {
 			continue // gone; of a child of vfork(2), its parent's
 		}
-		stack, _ := r.frames(t, th)
+		stack, place := r.frames(t, th)
 		for range settle {
-			again, _ := r.frames(t, t.again(&r.layout, th))
+			again, at := r.frames(t, t.again(&r.layout, th))
 			if slices.Equal(stack, again) {
 				break
 			}
-			stack = again
+			stack, place = again, at
 		}
 		if len(stack) > 0 {
-			out = append(out, Thread{TID: tids[nstid], NSTID: nstid, Stack: stack})
+			out = append(out, Thread{TID: tids[nstid], NSTID: nstid, Stack: stack, Place: place})
 		}
 	}
 	return out

@@ -193,6 +193,9 @@ func (r *Report) notes(b *summary) {
 		if f.Kind == "unexplained" || r.ExecutionSummary.Verdict == WallTimeLimit && (f.Kind == "asleep" || f.Kind == "near_miss.stdin") {
 			continue
 		}
+		if f.Kind == "stood_at" && !strings.Contains(f.Text, " (from ") && strings.HasPrefix(f.Text, "the main thread") {
+			continue // the evidence has it
+		}
 		text := "note: "
 		if f.Confidence != High {
 			text = "note, not certain: "

@@ -58,8 +58,9 @@ type Evidence struct {
 	OOMKills               int64
 	PIDsLimit, PIDsRefused int64
 	OutputLimit            int64
-	OutputBytes            int64 // of the larger stream
-	ReadingStdin           bool  // when sbx ended it, it waited for standard input
+	OutputBytes            int64  // of the larger stream
+	ReadingStdin           bool   // when sbx ended it, it waited for standard input
+	At                     string // where its main thread was then, "" if that is not known
 
 	// Full names the writable file system that was seen without room, "" if none
 	// was, and FullOf what there was no room for: "bytes" or "files".
@@ -108,10 +109,10 @@ func decide(e Evidence) Outcome {
 		return Outcome{SandboxError, e.Error, "this is not the script's fault: run it again, and report it as a bug of sbx if it happens again"}
 	case e.EndedBy == "wall":
 		return Outcome{WallTimeLimit,
-			fmt.Sprintf("still running when its time was up (limit %s); it had used %s of processor time", seconds(e.WallLimit), seconds(e.CPU)),
+			fmt.Sprintf("still running when its time was up (limit %s)%s; it had used %s of processor time", seconds(e.WallLimit), e.at(), seconds(e.CPU)),
 			wallHint(e)}
 	case e.EndedBy == "cpu":
-		return cpuLimit(fmt.Sprintf("it used up its processor time (%s, limit %s)", seconds(e.CPU), seconds(e.CPULimit)))
+		return cpuLimit(fmt.Sprintf("it used up its processor time (%s, limit %s)%s", seconds(e.CPU), seconds(e.CPULimit), e.at()))
 	case e.EndedBy == "memory":
 		return Outcome{MemoryLimit,
 			fmt.Sprintf("out of memory: sbx ended the script (limit %s, last seen %s; no cgroup held the limit, so sbx looked now and then)", byteSize(e.MemoryLimit), byteSize(e.MemoryPeak)),
@@ -172,6 +173,14 @@ func cpuLimit(evidence string) Outcome {
 // ticks fall short of the truth, and where there are none the signal stands.
 func (e Evidence) usedUpCPU() bool {
 	return e.CPULimit > 0 && (e.CPU == 0 || e.CPU >= e.CPULimit-e.CPULimit/10)
+}
+
+// at says where the script stood, in the middle of a sentence.
+func (e Evidence) at() string {
+	if e.At == "" {
+		return ""
+	}
+	return ", at " + e.At
 }
 
 // idle says that a run which lasted until its time was up hardly computed.
@@ -311,7 +320,7 @@ func Findings(e Evidence) []Finding {
 		}
 	}
 	if e.ReadingStdin {
-		add("near_miss.stdin", High, "when it was ended it was waiting for standard input")
+		add("near_miss.stdin", High, "when it was ended it was waiting for standard input%s", e.at())
 	} else if e.idle() {
 		add("asleep", Medium, "it hardly computed: %s of processor time in %s", seconds(e.CPU), seconds(e.Wall))
 	}

@@ -308,7 +308,7 @@ func (x *execution) evidence(end *ending) report.Evidence {
 	}
 	_, _, e.Full, e.FullOf = x.account.disksUsed()
 	e.TmpSize, e.TmpFiles = int64(l.TmpSize), l.TmpInodes
-	e.ReadingStdin = x.readsInput
+	e.ReadingStdin, e.At = x.readsInput, x.stoodMain
 	if begun := x.account.begun; !begun.IsZero() {
 		e.BegunWall, e.BegunCPU = begun.Sub(x.execAt), x.account.cpuBegun
 	}

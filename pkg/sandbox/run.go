@@ -73,6 +73,7 @@ type execution struct {
 	stacks      *pystack.Reader
 	calibration supervisor.Calibration // of stacks; zero where it is not had
 	stood       []report.Finding       // where the threads were when sbx ended the run
+	stoodMain   string                 // where the main thread was
 
 	recorder    *event.Recorder
 	supervisor  *supervisor.Supervisor

@@ -75,17 +75,22 @@ func (x *execution) stoodAt() []report.Finding {
 			continue // no Python, or gone
 		}
 		process := posture.Number("/proc", pid)
-		for _, th := range threads {
-			out = append(out, report.Finding{Kind: "stood_at", Confidence: report.Medium, Text: stood(process, th)})
+		for i, th := range threads {
+			who := fmt.Sprintf("thread %d of process %d", th.NSTID, process)
+			if i == 0 && pid == x.python {
+				who = "the main thread"
+				x.stoodMain = place(*th.Place)
+			}
+			out = append(out, report.Finding{Kind: "stood_at", Confidence: report.Medium, Text: stood(who, th)})
 		}
 	}
 	return out
 }
 
 // stood says in a line where a thread was, and who had called that.
-func stood(process int, th pystack.Thread) string {
+func stood(who string, th pystack.Thread) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "thread %d of process %d was at %s", th.NSTID, process, place(th.Stack[0]))
+	b.WriteString(who + " was at " + place(th.Stack[0]))
 	callers := th.Stack[1:]
 	for i, at := range callers[:min(len(callers), stoodCallers)] {
 		b.WriteString(cmp.Or(strings.Repeat(", ", min(i, 1)), " (from "))
