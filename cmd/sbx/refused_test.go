@@ -1,6 +1,8 @@
 package main
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -185,5 +187,40 @@ print(oct(os.stat(path).st_mode & 0o7777))
 	o.wantVerdict(t, report.OK, 0)
 	if want := strings.Repeat("refused\n", 5) + "0o700\n"; o.stdout != want {
 		t.Errorf("printed %q, want %q", o.stdout, want)
+	}
+}
+
+// TestStartingAProgramIsNoTamper: a program that is looked for in PATH is one
+// activity, and that subprocess closes what is open is none.
+func TestStartingAProgramIsNoTamper(t *testing.T) {
+	o := runScript(t, `import subprocess
+print(subprocess.run(["echo", "there"], capture_output=True).stdout)
+try:
+    subprocess.run(["nothere"])
+except FileNotFoundError as e:
+    print("not there")
+`, "--profile", "ci")
+	o.wantVerdict(t, report.OK, 0)
+	if o.stdout != "b'there\\n'\nnot there\n" {
+		t.Fatalf("printed %q", o.stdout)
+	}
+	var got []string
+	for _, a := range o.report.AllActivities {
+		if a.Verdict == event.Denied {
+			t.Errorf("refused: %s", a.Detail)
+		}
+		if a.Op == "execve" {
+			got = append(got, fmt.Sprintf("%s %s%s at %d, by %s", a.Target, a.Errno, a.Verdict, a.Location.Line, a.ExplainedBy))
+			if where := "; not there: /usr/local/bin/" + a.Target; !strings.Contains(a.Detail, where) {
+				t.Errorf("no %q in %q", where, a.Detail)
+			}
+		}
+	}
+	slices.Sort(got)
+	if want := []string{"echo allowed at 2, by subprocess.Popen", "nothere ENOENTallowed at 4, by subprocess.Popen"}; !slices.Equal(got, want) {
+		t.Errorf("activities %q, want %q", got, want)
+	}
+	if o.report.Dropped["sweeps"] == 0 {
+		t.Errorf("nothing says that the pipe was not closed: %v", o.report.Dropped)
 	}
 }

@@ -429,7 +429,7 @@ func (x *execution) findings(end *ending) []report.Finding {
 }
 
 func dropped(r supervisor.Result) map[string]uint64 {
-	return map[string]uint64{"hook.malformed": r.Hook.Malformed, "hook.suppressed": r.Hook.Suppressed}
+	return map[string]uint64{"hook.malformed": r.Hook.Malformed, "hook.suppressed": r.Hook.Suppressed, "sweeps": r.Sweeps}
 }
 
 func widened(list []profile.Widening, degraded []string) []report.Widening {

@@ -79,6 +79,7 @@ type Result struct {
 	Notifications uint64
 	Denied        uint64
 	Unexplained   uint64
+	Sweeps        uint64 // refused calls that closed whatever is open, see [Supervisor.sweeps]
 	Findings      []Finding
 	Hook          pyhook.Stats // zero without a hook
 }
@@ -100,13 +101,15 @@ type Supervisor struct {
 	hook     *pyhook.Decoder
 	join     *joiner
 	hookFD   int
-	chunk    []byte         // what drain reads into
-	refused  map[int]uint64 // per system call number, see bucket
-	asked    bool           // OnExec was called
-	begun    bool           // the script begins
-	ended    bool           // the hook said that it has ended
-	started  bool           // Python's execve was let through
-	init     int            // the process that started Python, 0 if not known
+	chunk    []byte          // what drain reads into
+	refused  map[int]uint64  // per system call number, see bucket
+	searches map[int]*search // by process
+	sweeping map[int]bool    // threads
+	asked    bool            // OnExec was called
+	begun    bool            // the script begins
+	ended    bool            // the hook said that it has ended
+	started  bool            // Python's execve was let through
+	init     int             // the process that started Python, 0 if not known
 	execErr  error
 	result   Result
 }
@@ -115,7 +118,8 @@ type Supervisor struct {
 func New(o Options) *Supervisor {
 	s := &Supervisor{
 		o: o, listener: listener{int(o.Listener.Fd())}, memory: vm{}, view: procView{"/proc"},
-		tasks: tasks{root: "/proc", known: map[int]task{}}, refused: map[int]uint64{}, hookFD: -1,
+		tasks: tasks{root: "/proc", known: map[int]task{}}, refused: map[int]uint64{}, searches: map[int]*search{},
+		sweeping: map[int]bool{}, hookFD: -1,
 	}
 	s.join = newJoiner(o.Recorder.Record)
 	if o.Hook != nil {
@@ -242,6 +246,7 @@ func (s *Supervisor) finish() {
 		s.result.Hook = s.hook.Stats()
 	}
 	s.join.flush()
+	s.endSearches()
 }
 
 // answer decides one call, describes it and answers it.
@@ -267,6 +272,11 @@ func (s *Supervisor) answer(n notification) {
 	}
 	decision := own(s.o.Policy.Decide(nr, n.Args), who, n.Args[0])
 	s.drain()
+	if decision.Action == seccomp.Deny && s.sweeps(n, who) {
+		s.result.Sweeps++
+		_ = s.listener.send(refuse(n.ID, decision.Errno))
+		return
+	}
 	if decision.Action == seccomp.Deny && s.refuse(nr) > describeMax {
 		// The answer before the account: a flood costs the script, not us.
 		_ = s.listener.send(refuse(n.ID, decision.Errno))
@@ -275,6 +285,7 @@ func (s *Supervisor) answer(n notification) {
 	}
 	c := describe(s.memory, s.view, tid, nr, n.Args)
 	answer, verdict, errno := s.judge(decision, tid, n, c)
+	nowhere := verdict == event.Observed && c.op == "execve" && len(c.paths) == 1 && s.view.look(tid, c.paths[0], true) == absent
 	var stack []event.Location
 	var place *event.Location
 	if verdict == event.Denied && s.o.Stacks != nil && s.refused[bucket(nr)] <= stackMax {
@@ -288,7 +299,7 @@ func (s *Supervisor) answer(n notification) {
 	}
 	answer.ID = n.ID
 	_ = s.listener.send(answer)
-	s.note(c, who, verdict, errno, stack, place)
+	s.note(c, who, verdict, errno, stack, place, nowhere)
 }
 
 // calibrates says whether this is the calibration, which comes once.
@@ -412,8 +423,9 @@ const createFlags = unix.O_CREAT | unix.O_TMPFILE&^unix.O_DIRECTORY
 var devices = []string{"/dev/null", "/dev/full", "/dev/zero", "/dev/fd", "/dev/stdout", "/dev/stderr", "/proc/self/fd"}
 
 // note records a call. Where the hook said where it comes from, that stands; else
-// the place that its stack has.
-func (s *Supervisor) note(c call, who task, verdict event.Verdict, errno string, stack []event.Location, place *event.Location) {
+// the place that its stack has. nowhere says of an execve(2) that is let through
+// that there is no such program.
+func (s *Supervisor) note(c call, who task, verdict event.Verdict, errno string, stack []event.Location, place *event.Location, nowhere bool) {
 	e := event.Event{
 		Time: time.Since(s.o.Start), Layer: event.Seccomp, Category: c.category, Op: c.op, Target: c.target,
 		Verdict: verdict, Errno: errno, PID: who.nspid, TID: who.nstid, Stack: stack, Detail: c.detail,
@@ -429,10 +441,13 @@ func (s *Supervisor) note(c call, who task, verdict event.Verdict, errno string,
 		}
 	}
 	if verdict == event.Observed && c.op == "execve" {
-		s.join.replaced(who.nspid)
-	}
-	if verdict == event.Observed && c.op == "execve" {
 		e.Verdict = event.Allowed // a program of its own is always worth a line
+		if nowhere {
+			s.searched(e, c.paths[0])
+			return
+		}
+		s.join.replaced(who.nspid)
+		e.Detail = shorten(e.Detail+s.found(e), maxDetail)
 	} else if verdict == event.Observed && !s.o.Trace {
 		if e.ExplainedBy != "" { // the hook's word for it is kept
 			e.Layer, e.Verdict, e.Op, e.ExplainedBy = event.Python, event.Allowed, e.ExplainedBy, ""
