@@ -172,5 +172,11 @@ func KeyctlOperation(v uint64) string { return one(v&0xffffffff, keyctlNames) }
 // SeccompOperation writes the operation of seccomp(2).
 func SeccompOperation(v uint64) string { return one(v&0xffffffff, seccompNames) }
 
+// IOURingRegister writes the operation of io_uring_register(2).
+func IOURingRegister(v uint64) string { return one(v&0xffffffff, ioURingNames) }
+
+// ResolveFlags writes the resolve field of openat2(2).
+func ResolveFlags(v uint64) string { return orZero(bits(v, resolveNames)) }
+
 // RLimitResource writes the resource of setrlimit(2).
 func RLimitResource(v uint64) string { return one(v&0xffffffff, rlimitNames) }

@@ -51,6 +51,7 @@ const (
 	RoleKeyctl                   // keyctl(2) operation
 	RoleSeccomp                  // seccomp(2) operation
 	RoleRLimit                   // RLIMIT_*
+	RoleIOURing                  // IORING_REGISTER_*
 )
 
 // width is how many low bits of the register the kernel looks at. What stands
@@ -143,6 +144,8 @@ func decoder(r Role) func(uint64) string {
 		return SeccompOperation
 	case RoleRLimit:
 		return RLimitResource
+	case RoleIOURing:
+		return IOURingRegister
 	}
 	return nil
 }

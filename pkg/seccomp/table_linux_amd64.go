@@ -349,7 +349,7 @@ var table = [...]Syscall{
 	unix.SYS_PIDFD_SEND_SIGNAL:       {Name: "pidfd_send_signal", Category: event.Process, Args: []Role{RoleFD, RoleSignal, RolePointer, RoleFlags}},
 	unix.SYS_IO_URING_SETUP:          {Name: "io_uring_setup", Category: event.Syscall, Args: []Role{RoleInt, RolePointer}},
 	unix.SYS_IO_URING_ENTER:          {Name: "io_uring_enter", Category: event.Syscall, Args: []Role{RoleFD, RoleInt, RoleInt, RoleFlags, RolePointer, RoleBytesLen}},
-	unix.SYS_IO_URING_REGISTER:       {Name: "io_uring_register", Category: event.Syscall, Args: []Role{RoleFD, RoleInt, RolePointer, RoleInt}},
+	unix.SYS_IO_URING_REGISTER:       {Name: "io_uring_register", Category: event.Syscall, Args: []Role{RoleFD, RoleIOURing, RolePointer, RoleInt}},
 	unix.SYS_OPEN_TREE:               {Name: "open_tree", Category: event.File, Args: []Role{RoleDirFD, RolePath, RoleFlags}},
 	unix.SYS_MOVE_MOUNT:              {Name: "move_mount", Category: event.File, Args: []Role{RoleDirFD, RolePath, RoleDirFD, RolePath, RoleFlags}},
 	unix.SYS_FSOPEN:                  {Name: "fsopen", Category: event.File, Args: []Role{RoleString, RoleFlags}},

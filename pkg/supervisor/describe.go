@@ -88,6 +88,10 @@ func describe(m memory, v view, tid int, nr int, args [6]uint64) call {
 				text = s
 				c.target = s
 			}
+		case seccomp.RoleOpenHow:
+			if s, err := readOpenHow(m, tid, value); err == nil {
+				text = s
+			}
 		case seccomp.RoleMsghdr, seccomp.RoleMmsghdr:
 			if s, err := readMsgName(m, tid, value); err == nil {
 				text = "{" + s + "}"

@@ -93,6 +93,27 @@ func readArgv(m memory, tid int, addr uint64) ([]string, error) {
 	return append(out, "..."), nil
 }
 
+// readOpenHow reads and writes out a struct open_how: flags, mode and resolve, of
+// 64 bits each (openat2(2)).
+func readOpenHow(m memory, tid int, addr uint64) (string, error) {
+	var how [24]byte
+	if n, err := m.readAt(tid, how[:], addr); n != len(how) {
+		return "", fmt.Errorf("%w: %w", errMemory, errors.Join(err))
+	}
+	flags, mode, resolve := binary.LittleEndian.Uint64(how[:]), binary.LittleEndian.Uint64(how[8:]), binary.LittleEndian.Uint64(how[16:])
+	s := "{flags=" + seccomp.OpenFlags(flags)
+	if high := flags >> 32; high != 0 { // open(2) would not look at them
+		s += "|0x" + strconv.FormatUint(high<<32, 16)
+	}
+	if mode != 0 {
+		s += ", mode=0" + strconv.FormatUint(mode, 8)
+	}
+	if resolve != 0 {
+		s += ", resolve=" + seccomp.ResolveFlags(resolve)
+	}
+	return s + "}", nil
+}
+
 // readSockaddr reads and writes out a socket address.
 func readSockaddr(m memory, tid int, addr, length uint64) (string, error) {
 	n := int(min(length, maxAddr))
@@ -116,6 +137,11 @@ func readMsgName(m memory, tid int, addr uint64) (string, error) {
 	return readSockaddr(m, tid, binary.LittleEndian.Uint64(head[:]), uint64(binary.LittleEndian.Uint32(head[8:])))
 }
 
+func untilNUL(b []byte) string {
+	text, _, _ := strings.Cut(string(b), "\x00")
+	return text
+}
+
 // formatSockaddr writes an address as people do: 192.0.2.1:80, [::1]:80,
 // unix:/run/x, unix:@name for an abstract one.
 func formatSockaddr(b []byte) string {
@@ -130,12 +156,15 @@ func formatSockaddr(b []byte) string {
 		if len(rest) > 0 && rest[0] == 0 {
 			return "unix:@" + strings.TrimRight(string(rest[1:]), "\x00")
 		}
-		name, _, _ := strings.Cut(string(rest), "\x00")
-		return "unix:" + name
+		return "unix:" + untilNUL(rest)
 	case family == unix.AF_NETLINK && len(rest) >= 10:
 		return "netlink:" + strconv.Itoa(int(binary.LittleEndian.Uint32(rest[2:])))
 	case family == unix.AF_VSOCK && len(rest) >= 10:
 		return "vsock:" + strconv.FormatUint(uint64(binary.LittleEndian.Uint32(rest[6:])), 10) + ":" + strconv.FormatUint(uint64(binary.LittleEndian.Uint32(rest[2:])), 10)
+	case family == unix.AF_PACKET && len(rest) >= 6:
+		return "packet:" + strconv.Itoa(int(int32(binary.LittleEndian.Uint32(rest[2:])))) // the interface
+	case family == unix.AF_ALG && len(rest) >= 86: // struct sockaddr_alg: type[14], feat, mask, name[64]
+		return "alg:" + untilNUL(rest[:14]) + "/" + untilNUL(rest[22:86])
 	}
 	return seccomp.Family(uint64(family))
 }

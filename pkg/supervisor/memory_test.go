@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"os"
 	"strings"
@@ -140,6 +141,10 @@ func TestSockaddr(t *testing.T) {
 		{name: "netlink", bytes: []byte{16, 0, 0, 0, 5, 0, 0, 0, 1, 0, 0, 0}, want: "netlink:5"},
 		{name: "netlink, too short", bytes: []byte{16, 0, 0, 0, 5}, want: "AF_NETLINK"},
 		{name: "vsock", bytes: []byte{40, 0, 0, 0, 0x39, 5, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0}, want: "vsock:2:1337"},
+		{name: "packet", bytes: []byte{17, 0, 0, 3, 2, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, want: "packet:2"},
+		{name: "packet, too short", bytes: []byte{17, 0, 0, 3, 2, 0}, want: "AF_PACKET"},
+		{name: "alg", bytes: append(append(append([]byte{38, 0}, pad("hash", 14)...), make([]byte, 8)...), pad("sha256", 64)...), want: "alg:hash/sha256"},
+		{name: "alg, too short", bytes: append([]byte{38, 0}, pad("hash", 14)...), want: "AF_ALG"},
 		{name: "vsock, too short", bytes: []byte{40, 0, 0, 0, 0x39, 5, 0, 0}, want: "AF_VSOCK"},
 		{name: "a family without a decoder", bytes: []byte{38, 0, 1, 2, 3}, want: "AF_ALG"},
 		{name: "no family that exists", bytes: []byte{0xff, 0xff, 0}, want: "65535"},
@@ -211,5 +216,35 @@ func TestOwnMemory(t *testing.T) {
 	}
 	if _, err := (vm{}).readAt(1<<30, make([]byte, 1), address(0)); !errors.Is(err, unix.ESRCH) {
 		t.Errorf("a process that is not there: %v, want ESRCH", err)
+	}
+}
+
+// pad fills a text up with zeros.
+func pad(s string, n int) []byte { return append([]byte(s), make([]byte, n-len(s))...) }
+
+func TestReadOpenHow(t *testing.T) {
+	words := func(list ...uint64) []byte {
+		var b []byte
+		for _, w := range list {
+			b = binary.LittleEndian.AppendUint64(b, w)
+		}
+		return b
+	}
+	for _, tt := range []struct {
+		bytes []byte
+		want  string
+	}{
+		{words(unix.O_WRONLY|unix.O_CREAT, 0o644, unix.RESOLVE_IN_ROOT), "{flags=O_WRONLY|O_CREAT, mode=0644, resolve=RESOLVE_IN_ROOT}"},
+		{words(0, 0, 0), "{flags=O_RDONLY}"},
+		{words(1<<40, 0, 1<<50), "{flags=O_RDONLY|0x10000000000, resolve=0x4000000000000}"},
+		{words(0, 0), ""},
+	} {
+		m := newFakeMemory()
+		at := uint64(2*pageSize - len(tt.bytes)) // nothing behind it
+		m.put(at, tt.bytes)
+		got, err := readOpenHow(m, 1, at)
+		if got != tt.want || (err == nil) != (tt.want != "") {
+			t.Errorf("%q, %v; want %q", got, err, tt.want)
+		}
 	}
 }
