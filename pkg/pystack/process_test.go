@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sbxproject/sbx/pkg/event"
 )
 
 func TestBackingBegins(t *testing.T) {
@@ -104,72 +106,38 @@ func TestCreator(t *testing.T) {
 }
 
 // TestVforkedChildren: such a child stands where the thread stands that made it,
-// whichever thread that is and however many do so at once.
+// which is not the main one here.
 func TestVforkedChildren(t *testing.T) {
 	eachPython(t, func(t *testing.T, p python) {
 		// The C library's posix_spawn opens the FIFO in the child, and waits there.
 		s := p.start(t, waiting+`
-def spawn(n):
-    fifo = os.path.join(os.path.dirname(__file__), "fifo%d" % n)
+def spawn(fifo):
     os.mkfifo(fifo)
-    action = [(os.POSIX_SPAWN_OPEN, 5, fifo, os.O_RDONLY, 0)]
-    sys.stdout.write("%d\n" % n); sys.stdout.flush()
-    if n == 1:
-        os.posix_spawn("/bin/true", ["true"], {}, file_actions=action)
-    else:
-        os.posix_spawn("/bin/true", ["true"], {}, file_actions=action)
-for n in (0, 1):
-    threading.Thread(target=spawn, args=(n,), daemon=True).start()
+    sys.stdout.write("%d\n" % threading.get_native_id()); sys.stdout.flush()
+    os.posix_spawn("/bin/true", ["true"], {}, file_actions=[(os.POSIX_SPAWN_OPEN, 5, fifo, os.O_RDONLY, 0)])
+threading.Thread(target=spawn, args=(os.path.join(os.path.dirname(__file__), "fifo"),), daemon=True).start()
 time.sleep(600)
 `)
-		s.hear(t)
-		s.hear(t)
-		dir := filepath.Dir(s.Args[len(s.Args)-1])
-		t.Cleanup(func() { // the children are let go
-			for _, name := range []string{"fifo0", "fifo1"} {
-				if f, err := os.OpenFile(filepath.Join(dir, name), os.O_WRONLY|unix.O_NONBLOCK, 0); err == nil {
-					f.Close()
-				}
+		parent := s.hear(t)[0]
+		fifo := filepath.Join(filepath.Dir(s.Args[len(s.Args)-1]), "fifo")
+		t.Cleanup(func() { // let the child go, which waits for a writer
+			if f, err := os.OpenFile(fifo, os.O_WRONLY|unix.O_NONBLOCK, 0); err == nil {
+				f.Close()
 			}
 		})
-		r := p.reader()
-		seen := map[string]bool{}
-		var last string
-		for range 200_000 {
-			// While a thread waits for such a child the interpreter's lock is held, and
-			// the other one waits for that. The first is let go when it was seen.
-			data, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", s.Process.Pid, s.Process.Pid))
-			tasks := procfs{"/proc"}.tasks(s.Process.Pid)
-			for _, task := range tasks {
-				more, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%s/children", s.Process.Pid, task))
-				data = append(append(data, ' '), more...)
+		threading := map[bool]string{false: "", true: "Thread."}[p.Minor >= 11]
+		want := "spawn:8 T.run@threading.py T._bootstrap_inner@threading.py T._bootstrap@threading.py"
+		settled(t, strings.ReplaceAll(want, "T.", threading), func() ([]event.Location, error) {
+			data, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", s.Process.Pid, parent))
+			if err != nil || len(data) == 0 {
+				return nil, err
 			}
-			for _, f := range strings.Fields(string(data)) {
-				child, err := strconv.Atoi(f)
-				if err != nil {
-					t.Fatal(err)
-				}
-				stack, _, err := r.Stack(child, child)
-				if last = fmt.Sprint(shown(stack), err); err != nil || len(stack) < 2 {
-					continue
-				}
-				if at := shown(stack[:1]); !seen[at] {
-					seen[at] = true
-					name := map[string]string{"spawn:10": "fifo1", "spawn:12": "fifo0"}[at]
-					if name == "" {
-						t.Fatalf("a child stands at %s", shown(stack))
-					}
-					if f, err := os.OpenFile(filepath.Join(dir, name), os.O_WRONLY|unix.O_NONBLOCK, 0); err == nil {
-						f.Close()
-					} else {
-						seen[at] = false // it is not in open yet
-					}
-				}
+			child, err := strconv.Atoi(strings.TrimSpace(string(data)))
+			if err != nil {
+				return nil, err
 			}
-			if seen["spawn:10"] && seen["spawn:12"] {
-				return
-			}
-		}
-		t.Errorf("seen %v, last %s", seen, last)
+			stack, _, err := p.reader().Stack(child, child)
+			return stack, err
+		})
 	})
 }
