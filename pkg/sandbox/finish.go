@@ -397,6 +397,7 @@ func (x *execution) findings(end *ending) []report.Finding {
 	for _, f := range end.sup.Findings {
 		out = append(out, report.Finding(f))
 	}
+	out = append(out, tampering(x.recorder.Snapshot())...)
 	out = append(out, x.stood...)
 	stats := end.sup.Hook
 	add := func(kind, confidence, text string, args ...any) {

@@ -191,6 +191,21 @@ func (p *Policy) Traced() *Policy {
 	return &out
 }
 
+// Asks says whether every call with this number is notified, whatever its
+// arguments.
+func (p *Policy) Asks(nr int) bool {
+	if nr < 0 || nr >= len(table) || p.traced[nr] {
+		return true
+	}
+	return !slices.ContainsFunc(p.calls[nr], func(c clause) bool {
+		switch c.action {
+		case profile.ActionAllow, profile.ActionErrno, profile.ActionKill:
+			return true
+		}
+		return false
+	})
+}
+
 // Decide answers for a call that the filter notified. It reads scalars only, so
 // the answer holds for the call that the kernel then makes.
 func (p *Policy) Decide(nr int, args [6]uint64) Decision {

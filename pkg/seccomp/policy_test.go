@@ -318,3 +318,24 @@ func diff(want, got string) string {
 	}
 	return b.String()
 }
+
+func TestAsks(t *testing.T) {
+	p, err := Resolve(profile.Seccomp{Groups: []string{"base", "files-write"}, Rules: []profile.Rule{
+		{Names: []string{"socket"}, Action: profile.ActionAllow, Args: []profile.Arg{{Index: 0, Op: "eq", Value: 1}}},
+		{Names: []string{"ptrace"}, Action: profile.ActionKill},
+	}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for nr, want := range map[int]bool{
+		unix.SYS_UNLINK: true, unix.SYS_MOUNT: true, unix.SYS_KILL: true, 1 << 20: true, -1: true,
+		unix.SYS_READ: false, unix.SYS_OPENAT: false, unix.SYS_SOCKET: false, unix.SYS_PTRACE: false, unix.SYS_CLONE3: false,
+	} {
+		if got := p.Asks(nr); got != want {
+			t.Errorf("call %d: %v, want %v", nr, got, want)
+		}
+	}
+	if !p.Traced().Asks(unix.SYS_OPENAT) {
+		t.Error("a traced call is not asked about")
+	}
+}

@@ -87,6 +87,13 @@ var announcers = sync.OnceValue(func() map[string][]string {
 	return out
 })
 
+// direct are the announcements that nothing comes after but their system call.
+// Others may fail on the way, or take another one.
+var direct = map[string]bool{
+	"os.remove": true, "os.rename": true, "os.rmdir": true, "os.mkdir": true, "os.symlink": true, "os.link": true,
+	"os.truncate": true, "os.utime": true, "os.setxattr": true, "os.removexattr": true, "os.kill": true, "os.killpg": true,
+}
+
 // Bounds on what is remembered of threads and processes, whose numbers in the
 // hook's events the script can make up.
 const (
@@ -115,10 +122,15 @@ type counter struct {
 // joiner puts the hook's events and the kernel's together.
 type joiner struct {
 	record func(event.Event) uint64
-	byTID  map[int]pending // the last announcement of each thread
-	order  uint64
-	said   map[counter]uint64 // announcements of each operation
-	missed map[counter]uint64 // recorded calls whose announcement was only counted
+	// asks says whether every call of this name is notified, and claimed is told of
+	// an announcement that such a call should have followed and did not. Both may be
+	// nil.
+	asks    func(call string) bool
+	claimed func(e event.Event, seq uint64)
+	byTID   map[int]pending // the last announcement of each thread
+	order   uint64
+	said    map[counter]uint64 // announcements of each operation
+	missed  map[counter]uint64 // recorded calls whose announcement was only counted
 	// Processes that run another program than the one with the hook in it.
 	programs map[int]bool
 	// lost says that a table was full: what a process did not say means nothing
@@ -140,8 +152,11 @@ func newJoiner(record func(event.Event) uint64) *joiner {
 func (j *joiner) announce(e event.Event) {
 	delete(j.programs, e.PID) // it has a hook
 	if p, ok := j.byTID[e.TID]; ok {
-		j.settle(p)
+		seq := j.settle(p)
 		delete(j.byTID, e.TID)
+		if j.untrue(p) && j.claimed != nil {
+			j.claimed(p.Event, seq)
+		}
 	}
 	if announces()[e.Op] == nil || e.Verdict == event.Denied {
 		j.record(e)
@@ -267,11 +282,18 @@ func (j *joiner) complete(op string, t task) bool {
 }
 
 // settle records an announcement that no notified call took up: an action that
-// the filter allowed unseen.
-func (j *joiner) settle(p pending) {
+// the filter allowed unseen, or one that did not take place.
+func (j *joiner) settle(p pending) (seq uint64) {
 	if !p.used {
-		j.record(p.Event)
+		seq = j.record(p.Event)
 	}
+	return seq
+}
+
+// untrue says whether an announcement that is over should have been followed by a
+// call that we would have been asked about.
+func (j *joiner) untrue(p pending) bool {
+	return !p.used && direct[p.Op] && j.asks != nil && !slices.ContainsFunc(announces()[p.Op], func(call string) bool { return !j.asks(call) })
 }
 
 // flush settles everything that waits, in the order in which it came.

@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -122,6 +123,11 @@ func New(o Options) *Supervisor {
 		sweeping: map[int]bool{}, hookFD: -1,
 	}
 	s.join = newJoiner(o.Recorder.Record)
+	s.join.asks = func(call string) bool {
+		sc, ok := seccomp.ByName(call)
+		return ok && o.Policy.Asks(sc.NR)
+	}
+	s.join.claimed = s.findClaim
 	if o.Hook != nil {
 		// Asked for once: Fd makes a descriptor of os.Pipe blocking each time.
 		s.hookFD, s.chunk = int(o.Hook.Fd()), make([]byte, 64<<10)
@@ -272,7 +278,7 @@ func (s *Supervisor) answer(n notification) {
 	}
 	decision := own(s.o.Policy.Decide(nr, n.Args), who, n.Args[0])
 	s.drain()
-	if decision.Action == seccomp.Deny && s.sweeps(n, who) {
+	if decision.Pinned && s.sweeps(n, who) {
 		s.result.Sweeps++
 		_ = s.listener.send(refuse(n.ID, decision.Errno))
 		return
@@ -476,18 +482,27 @@ func (s *Supervisor) silent(op string, who task) bool {
 	return s.hook != nil && expected()[op] && s.hook.Stats().Started && s.join.complete(op, who)
 }
 
-// find makes a finding of an unexplained call, once for each activity.
+// find makes a finding of an unexplained call.
 func (s *Supervisor) find(seq uint64, e event.Event) {
-	for _, f := range s.result.Findings {
-		if f.Seq == seq {
-			return
-		}
-	}
-	if len(s.result.Findings) < findingsMax {
-		s.result.Findings = append(s.result.Findings, Finding{
-			Kind: "unexplained", Confidence: "high", Seq: seq,
-			Text: fmt.Sprintf("%s reached the kernel without passing Python's own doors: ctypes, native code, or a silenced hook", e.Op),
-		})
+	s.finding(Finding{
+		Kind: "unexplained", Confidence: "high", Seq: seq,
+		Text: fmt.Sprintf("%s reached the kernel without passing Python's own doors: ctypes, native code, or a silenced hook", e.Op),
+	})
+}
+
+// findClaim makes a finding of an announcement without its call.
+func (s *Supervisor) findClaim(e event.Event, seq uint64) {
+	s.finding(Finding{
+		Kind: "no_trace", Confidence: "medium", Seq: seq,
+		Text: fmt.Sprintf("the hook announced %s, and the kernel was asked for no such call: the event is made up, or something else in the interpreter stopped it", e.Op),
+	})
+}
+
+// finding keeps one for each activity, and not more than a report needs.
+func (s *Supervisor) finding(f Finding) {
+	same := func(have Finding) bool { return have.Kind == f.Kind && have.Seq == f.Seq }
+	if len(s.result.Findings) < findingsMax && !slices.ContainsFunc(s.result.Findings, same) {
+		s.result.Findings = append(s.result.Findings, f)
 	}
 }
 
