@@ -256,8 +256,8 @@ const settle = 3
 
 // Threads reads the stacks of up to limit threads of a process, the main thread
 // first, that may be running: each stack is read until it stands still for a
-// moment, and may be a little off where it does not. No new stack is begun after
-// the deadline.
+// moment, and may be a little off where it does not. After the deadline only the
+// first one is read.
 func (r *Reader) Threads(pid, limit int, deadline time.Time) ([]Thread, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -287,7 +287,7 @@ func (r *Reader) stand(t *target, all []thread, limit int, deadline time.Time) [
 		}
 	}
 	for _, th := range slices.Backward(all) {
-		if len(out) >= limit || time.Now().After(deadline) {
+		if len(out) >= limit || len(out) > 0 && time.Now().After(deadline) {
 			break
 		}
 		nstid := th.native
