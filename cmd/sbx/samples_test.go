@@ -103,6 +103,12 @@ func portable(t *testing.T, r *report.Report) []byte {
 			limit["enforced_by"] = "(the host's)"
 		}
 	}
+	for _, f := range tree["findings"].([]any) {
+		// Where a loop is when its time is up is not foreseen.
+		if f := f.(map[string]any); f["kind"] == "stood_at" {
+			f["text"] = number.ReplaceAllString(f["text"].(string), "N")
+		}
+	}
 	profile := tree["profile"].(map[string]any)
 	profile["sha256"] = "(varies)"
 	kept := []any{}

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sbxproject/sbx/pkg/pystack"
 )
 
 // privateDir is a folder that only we can write to.
@@ -365,6 +367,7 @@ func sample() *Interpreter {
 		Mounts:     []Mount{{"/", "/", true}, {"/usr", "/usr/2", true}, {"/proc/self/exe", "/exe", false}},
 		SiteMounts: []Mount{{"/usr/share", "/usr/share", true}}, Symlinks: []Symlink{{"/lib", "usr/lib"}, {"", ""}},
 		SiteSymlinks: []Symlink{{"/a b", "c\nd"}}, Runtime: "/usr/bin/python3.11", Boot: []byte{0, 1, 2, 255},
+		Image: pystack.Image{Symbol: 0xa5b740, First: 0x400000, Fixed: true, Offsets: []byte("xdebugpy")},
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -182,5 +183,31 @@ sys.stdout.write("x"); sys.stdout.flush(); sys.stdin.read()
 	}
 	if _, err := MemoryBelow(t.TempDir(), 5); err == nil {
 		t.Error("a process that is not there has memory")
+	}
+}
+
+func TestDescendants(t *testing.T) {
+	root := tree(t, map[int][2]string{10: {"", "11 13"}, 11: {"", "12"}, 12: {"", ""}, 13: {"", ""}, 14: {"", ""}})
+	for limit, want := range map[int][]int{0: nil, 2: {11, 13}, 8: {11, 13, 12}} {
+		if got := Descendants(root, 10, limit); !slices.Equal(got, want) {
+			t.Errorf("at most %d: %v, want %v", limit, got, want)
+		}
+	}
+	if got := Descendants(root, 99, 8); len(got) != 0 {
+		t.Errorf("of nobody: %v", got)
+	}
+}
+
+func TestNumber(t *testing.T) {
+	root := tree(t, map[int][2]string{10: {"", ""}, 11: {"", ""}, 12: {"", ""}})
+	for pid, text := range map[int]string{10: "Name:\tx\nNSpid:\t10\t4\n", 11: "Name:\tx\nNSpid:\n"} {
+		if err := os.WriteFile(filepath.Join(root, strconv.Itoa(pid), "status"), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for pid, want := range map[int]int{10: 4, 11: 0, 12: 0, 13: 0} {
+		if got := Number(root, pid); got != want {
+			t.Errorf("process %d is %d, want %d", pid, got, want)
+		}
 	}
 }

@@ -21,6 +21,26 @@ func TestScriptSeesTheFramesBelowItsOwn(t *testing.T) {
 	})
 }
 
+// The stack by which sbx checks what it reads is that of the source.
+func TestCalibrationIsAStackOfTheBoot(t *testing.T) {
+	lines := strings.Split(string(Source()), "\n")
+	stack := Calibration()
+	wants := []string{"call(*numbers)", "calibrate(config['calibrate'])", "begin(config, source, getframe(1).f_code"}
+	if len(stack) != len(wants)+1 {
+		t.Fatalf("%d frames: %+v", len(stack), stack)
+	}
+	for i, want := range wants {
+		at := stack[i]
+		if at.File != Filename || at.Line < 1 || at.Line > len(lines) || !strings.Contains(lines[at.Line-1], want) {
+			t.Errorf("frame %d is at %+v, want the line of %s", i, at, want)
+		}
+		def := slices.IndexFunc(lines, func(l string) bool { return strings.HasPrefix(l, "def "+at.Function+"(") })
+		if def < 0 || def >= at.Line || slices.ContainsFunc(lines[def+1:at.Line], func(l string) bool { return strings.HasPrefix(l, "def ") }) {
+			t.Errorf("line %d is not in %s", at.Line, at.Function)
+		}
+	}
+}
+
 // A call with wrong arguments must not tell how __import__ is wrapped.
 func TestWrongCallOfImportKeepsTheName(t *testing.T) {
 	eachPython(t, func(t *testing.T, p python) {

@@ -208,6 +208,7 @@ func TestConfigRoundTrip(t *testing.T) {
 		Mode: profile.HooksObserve, EventFD: 5, Script: "/sandbox/caf\u00e9.py", Display: "x\xffy", Args: []string{"", "🐍"},
 		SysPath: []string{"/lib"}, Roots: []string{"/usr/lib/python3.11"}, RestrictedImports: []string{"os"}, AllowedImports: []string{},
 		Read: true, Network: true, ReadPaths: []string{"/data"}, FastExit: true, Exe: "/usr/bin/python3",
+		Calibrate: [3]uint32{1, 1<<31 - 1, 3},
 	}
 	data, err := c.Marshal()
 	if err != nil {
@@ -215,7 +216,7 @@ func TestConfigRoundTrip(t *testing.T) {
 	}
 	const want = `{'mode': 'observe', 'fd': 5, 'script': '/sandbox/caf\xe9.py', 'display': 'x\udcffy', 'args': ('', '\U0001f40d'), ` +
 		`'path': ('/lib',), 'roots': ('/usr/lib/python3.11',), 'restricted': ('os',), 'allowed': (), 'read': True, 'write': False, ` +
-		`'network': True, 'processes': False, 'readpaths': ('/data',), 'writepaths': (), 'fastexit': True, 'exe': '/usr/bin/python3', 'cap': 2000}`
+		`'network': True, 'processes': False, 'readpaths': ('/data',), 'writepaths': (), 'fastexit': True, 'exe': '/usr/bin/python3', 'cap': 2000, 'calibrate': (1, 2147483647, 3)}`
 	eachPython(t, func(t *testing.T, p python) {
 		cmd := exec.CommandContext(t.Context(), p.exe, "-c", "import marshal, sys; print(ascii(marshal.loads(sys.stdin.buffer.read())))")
 		cmd.Stdin, cmd.Env = bytes.NewReader(data), os.Environ()

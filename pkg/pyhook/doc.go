@@ -22,4 +22,7 @@
 // descriptor EventFD. A record is one write(2) of at most PIPE_BUF bytes, which
 // pipe(7) makes atomic: records of threads and forked children do not mix, and
 // what has been written survives SIGKILL.
+//
+// Before the script the boot makes one call that is refused, if it is asked to, by
+// which the caller checks that it reads the interpreter's stack right: [Calibration].
 package pyhook

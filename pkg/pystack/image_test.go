@@ -192,8 +192,8 @@ func FuzzMemory(f *testing.F) {
 		f.Add(change(byte(i)))
 		pieces := slices.Sorted(maps.Keys(c.Memory))
 		for piece := range pieces {
-			for _, at := range []uint64{0, 8, 16, 24, 32, 40, 48, 56, 64, 72, 104, 112, 120, 128, 136} {
-				for _, value := range []uint64{0, pieces[piece], 1<<62 - 1} {
+			for _, at := range []uint64{0, 8, 16, 24, 32, 56, 72, 112, 120, 136} {
+				for _, value := range []uint64{pieces[piece], 1<<62 - 1} {
 					f.Add(change(byte(i), uint64(piece), at, value))
 				}
 			}

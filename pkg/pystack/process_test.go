@@ -85,6 +85,8 @@ func TestCreator(t *testing.T) {
 		{"a clone that does not wait", map[int]string{2: at(unix.SYS_CLONE, unix.CLONE_VM, 0, 0x7f10001800)}, 0},
 		{"too far away", map[int]string{2: at(unix.SYS_VFORK, 0, 0, 0x7f20000000)}, 0},
 		{"two that are as near", map[int]string{2: at(unix.SYS_VFORK, 0, 0, 0x7f10001800), 3: at(unix.SYS_VFORK, 0, 0, 0x7f10001800)}, 0},
+		{"the only one, in clone3", map[int]string{2: at(unix.SYS_CLONE3, 0x7f0000000000, 88, 0x7fff00000000)}, 2},
+		{"two in clone3", map[int]string{2: at(unix.SYS_CLONE3, 0x7f0000000000, 88, 0x7fff00000000), 3: at(unix.SYS_CLONE3, 0x7f0000000000, 88, 0x7f10001800)}, 0},
 		{"nobody", nil, 0},
 		{"garbage", map[int]string{2: "58 x y z 0 0 0 1 2\n", 3: "58\n", 4: ""}, 0},
 	}

@@ -3,6 +3,7 @@ package pystack
 import (
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"strconv"
 	"strings"
@@ -76,7 +77,7 @@ var (
 	errNoFrame    = errors.New("the thread has no frame")
 	errUncertain  = errors.New("no stack of this run could be checked yet")
 	errNoRuntime  = errors.New("the process has no interpreter of this kind")
-	errNoIdentity = errors.New("the caller's number in the jail is not known")
+	errNoIdentity = errors.New("the caller is not known any more")
 )
 
 // Stack returns the frames of a thread that stands still, innermost first, and
@@ -88,7 +89,7 @@ func (r *Reader) Stack(pid, nstid int) ([]event.Location, *event.Location, error
 	if r.off != nil {
 		return nil, nil, r.off
 	}
-	if nstid <= 0 {
+	if pid <= 0 || nstid <= 0 {
 		return nil, nil, errNoIdentity
 	}
 	t := &target{memory: r.memory, pid: pid}
@@ -133,7 +134,7 @@ func (r *Reader) find(t *target, nstid int) (thread, uint64, error) {
 // places are the addresses at which a process can have its _PyRuntime: where the
 // run's first process has it, which holds for all that it forks, and what its
 // mappings say, which holds for an interpreter that was started anew.
-func (r *Reader) places(pid int) func(func(uint64) bool) {
+func (r *Reader) places(pid int) iter.Seq[uint64] {
 	return func(yield func(uint64) bool) {
 		if r.o.Image.Fixed {
 			yield(r.o.Image.Symbol)
@@ -257,8 +258,8 @@ const settle = 3
 
 // Threads reads the stacks of up to limit threads of a process, the main thread
 // first, that may be running: each stack is read until it stands still for a
-// moment, and may be a little off where it does not. No new stack is begun after
-// the deadline.
+// moment, and may be a little off where it does not. After the deadline only the
+// first one is read.
 func (r *Reader) Threads(pid, limit int, deadline time.Time) ([]Thread, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -288,7 +289,7 @@ func (r *Reader) stand(t *target, all []thread, limit int, deadline time.Time) [
 		}
 	}
 	for _, th := range slices.Backward(all) {
-		if len(out) >= limit || time.Now().After(deadline) {
+		if len(out) >= limit || len(out) > 0 && time.Now().After(deadline) {
 			break
 		}
 		nstid := th.native

@@ -13,9 +13,10 @@
 //  6. the stage builds its root, restricts one thread and hands out the listener
 //     of its filter;
 //  7. judge the layers: one that is required and absent ends the run here;
-//  8. answer the listener;
+//  8. answer the listener, with the stack of whoever is refused;
 //  9. let Python start, and observe it while its execve(2) waits;
-//  10. carry its streams, run the clocks, until it ends or is ended;
+//  10. carry its streams, run the clocks, until it ends or is ended, and before the
+//     latter look where it stands;
 //  11. end everything that is left, and take the accounts;
 //  12. decide the verdict and build the report.
 //

@@ -339,3 +339,31 @@ func TestAsks(t *testing.T) {
 		t.Error("a traced call is not asked about")
 	}
 }
+
+// TestRefuses: of which calls the supervisor is asked and says no.
+func TestRefuses(t *testing.T) {
+	errno := rule(profile.ActionErrno, "setresuid")
+	errno.Errno = "EACCES"
+	kill := rule(profile.ActionKill, "setresuid")
+	kill.Args = []profile.Arg{{Op: "eq", Value: 7}}
+	for _, tt := range []struct {
+		name  string
+		rules []profile.Rule
+		want  bool
+	}{
+		{"no rule", nil, true},
+		{"notify", []profile.Rule{rule(profile.ActionNotify, "setresuid")}, true},
+		{"allow", []profile.Rule{rule(profile.ActionAllow, "setresuid")}, false},
+		{"errno, by the filter itself", []profile.Rule{errno}, false},
+		{"kill", []profile.Rule{rule(profile.ActionKill, "setresuid")}, false},
+		{"kill, of other arguments", []profile.Rule{kill}, true},
+	} {
+		p, err := Resolve(profile.Seccomp{Groups: []string{"base"}, Rules: tt.rules}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := p.Refuses(unix.SYS_SETRESUID, [6]uint64{1, 2, 3}); got != tt.want {
+			t.Errorf("%s: %v, want %v", tt.name, got, tt.want)
+		}
+	}
+}

@@ -271,9 +271,14 @@ func (s *Supervisor) answer(n notification) {
 		return
 	}
 	if s.calibrates(n) {
-		s.o.Stacks.Calibrate(who.tgid, who.nstid)
-		s.begin()
-		_ = s.listener.send(refuse(n.ID, unix.EPERM))
+		if s.listener.valid(n.ID) {
+			s.o.Stacks.Calibrate(who.tgid, who.nstid)
+			s.begin()
+		}
+		// Without WAIT_KILLABLE_RECV a signal takes the call back, and it comes again.
+		if s.listener.send(refuse(n.ID, unix.EPERM)) == nil {
+			s.o.Calibration = Calibration{}
+		}
 		return
 	}
 	decision := own(s.o.Policy.Decide(nr, n.Args), who, n.Args[0])
@@ -308,14 +313,10 @@ func (s *Supervisor) answer(n notification) {
 	s.note(c, who, verdict, errno, stack, place, nowhere)
 }
 
-// calibrates says whether this is the calibration, which comes once.
+// calibrates says whether this is the calibration, which is answered once.
 func (s *Supervisor) calibrates(n notification) bool {
 	c := s.o.Calibration
-	if s.o.Stacks == nil || c.NR == 0 || int(n.NR) != c.NR || [3]uint64(n.Args[:3]) != c.Args {
-		return false
-	}
-	s.o.Calibration = Calibration{}
-	return true
+	return s.o.Stacks != nil && c.NR != 0 && int(n.NR) == c.NR && [3]uint64(n.Args[:3]) == c.Args
 }
 
 // bucket is the number under which refusals of a call are counted. The caller
