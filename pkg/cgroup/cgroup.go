@@ -78,7 +78,7 @@ type Group struct {
 	name   string
 	layers map[string]Layer
 	v2     string            // directory, "" without v2
-	how    string            // what had to be done for it
+	how    []string          // what had to be done for it
 	v1     map[string]string // controller to directory
 	dir    *os.File
 	tasks  []*os.File
