@@ -11,7 +11,7 @@ LINT    := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 FUZZTIME ?= 30s
 SCRIPT  ?= testdata/py/tour.py
 
-.PHONY: help bootstrap build run test test-root test-user lint fmt vet fuzz bench golden clean
+.PHONY: help bootstrap build run test test-cgroup2 lint fmt vet fuzz bench golden clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ run: build ## build sbx and run a sample script under --profile strict
 
 test: bootstrap ## all tests, race detector on: as root and as a plain user where root runs it
 	@scripts/test
+
+test-cgroup2: bootstrap ## limits and verdicts on a real cgroup v2, as root, plain user and under systemd (in User-Mode Linux)
+	@scripts/test-cgroup2
 
 lint: bootstrap ## golangci-lint with the rules of .golangci.yml
 	@go run $(LINT) run ./...

@@ -250,7 +250,7 @@ main()
 				}
 				for _, want := range wants {
 					if !slices.ContainsFunc(o.report.Findings, func(f report.Finding) bool {
-						return f.Kind == "stood_at" && strings.HasPrefix(f.Text, "thread ") && strings.Contains(f.Text, want)
+						return f.Kind == "stood_at" && strings.Contains(f.Text, want)
 					}) {
 						t.Errorf("no finding says %q: %+v", want, o.report.Findings)
 					}

@@ -17,7 +17,6 @@ import (
 // Kinds of messages.
 const (
 	kindCall   = 1
-	kindReturn = 2
 	kindError  = 3
 	kindSignal = 4
 )
@@ -30,9 +29,7 @@ const (
 	fieldErrorName   = 4
 	fieldReplySerial = 5
 	fieldDestination = 6
-	fieldSender      = 7
 	fieldSignature   = 8
-	fieldUnixFDs     = 9
 )
 
 // encoder appends in little-endian order. What it appends to must itself begin

@@ -6,6 +6,10 @@
 // controller on v1. What is written is read back; what a host does not let us
 // have is reported as absent, with the reason, and decided on by the caller.
 //
+// On v2 the group is made where one can be had: see findV2. Whoever ends a run
+// writes cgroup.kill; the directory is removed at its end, or by the next run, or
+// by sbx gc.
+//
 // The files are written directly. github.com/containerd/cgroups/v3 serves as
 // the second opinion in the tests: linked into sbx it would cost more than a
 // fifth of Python's own start in package initialisation (protobuf, ebpf, D-Bus),
@@ -78,7 +82,7 @@ type Group struct {
 	name   string
 	layers map[string]Layer
 	v2     string            // directory, "" without v2
-	how    string            // what had to be done for it
+	how    []string          // what had to be done for it
 	v1     map[string]string // controller to directory
 	dir    *os.File
 	tasks  []*os.File

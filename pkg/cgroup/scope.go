@@ -32,7 +32,7 @@ func (g *Group) makeInScope() error {
 	if filepath.Base(p.v2) != name {
 		return fmt.Errorf("systemd made the scope %s, but this process is in %s", name, p.v2)
 	}
-	g.how = " in " + name
+	g.how = append(g.how, "in "+name)
 	// We are the first in it, and nobody else's is needed.
 	return g.makeAfterMove(p.v2)
 }

@@ -28,7 +28,7 @@ func (g *Group) openV2(own string, l Limits) {
 			g.layers[c.layer] = Layer{State: Absent, Why: fmt.Sprintf("controller %s is not delegated to %s", c.name, filepath.Dir(g.v2))}
 			continue
 		}
-		g.note(c.layer, "v2 "+g.name+g.how, nil)
+		g.note(c.layer, g.where(), nil)
 		g.limitV2(c.name, c.layer, l)
 	}
 	g.dir, err = os.OpenFile(g.v2, unix.O_DIRECTORY|unix.O_PATH, 0)
@@ -38,6 +38,14 @@ func (g *Group) openV2(own string, l Limits) {
 			g.note(layer, "", err)
 		}
 	}
+}
+
+// where says which group it is, and what had to be done for it.
+func (g *Group) where() string {
+	if len(g.how) == 0 {
+		return "v2 " + g.name
+	}
+	return "v2 " + g.name + " (" + strings.Join(g.how, "; ") + ")"
 }
 
 // mountOf is the top of the hierarchy that a group is in. It is a variable part

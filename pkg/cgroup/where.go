@@ -93,20 +93,23 @@ func upwards(own string) []string {
 // territory is how far up a plain user's groups may be made: as far as the
 // nearest group that systemd marks as delegated, since what is above belongs to
 // somebody else. Where that one is the user's own systemd, which has its
-// init.scope there, the groups below are that manager's: it may take controllers
-// away again whenever it starts or stops a unit, and a limit would be gone in the
-// middle of a run. They are the last resort.
+// init.scope there, only our own unit is ours (that manager marks none). The slices
+// around it are the manager's, which may take controllers away from them whenever
+// it starts or stops a unit, and a limit would be gone in the middle of a run.
+// They are the last resort.
 func (h host) territory(dirs []string) (ours, managers []string) {
-	for i, dir := range dirs {
-		if !h.delegated(dir) {
-			continue
-		}
-		if _, err := os.Stat(filepath.Join(dir, "init.scope")); err == nil {
-			return nil, dirs[:i+1]
-		}
-		return dirs[:i+1], nil
+	top := slices.IndexFunc(dirs, h.delegated)
+	if top < 0 {
+		return dirs, nil
 	}
-	return dirs, nil
+	dirs = dirs[:top+1]
+	if _, err := os.Stat(filepath.Join(dirs[top], "init.scope")); err != nil {
+		return dirs, nil
+	}
+	own := 1 + slices.IndexFunc(dirs[:top], func(dir string) bool {
+		return strings.HasSuffix(dir, ".scope") || strings.HasSuffix(dir, ".service")
+	})
+	return dirs[:own], dirs[own:]
 }
 
 // delegated says whether systemd marked a group (systemd.resource-control(5),
@@ -117,64 +120,57 @@ func delegated(dir string) bool {
 	return err == nil && string(mark[:n]) == "1"
 }
 
-// refusals keeps the first reason of several: that of the nearest group.
-type refusals struct{ first error }
-
-func (r *refusals) add(err error) {
-	if r.first == nil {
-		r.first = err
-	}
-}
-
 // findV2 makes the group where it can be had, the cheapest way first: moving
 // a process waits for a grace period of the kernel, 11 to 14 ms, and systemd's
 // answer takes longer than that.
 func (g *Group) findV2(own string) error {
-	var why refusals
 	ours, managers := upwards(own), []string(nil)
 	if g.host.uid != 0 {
 		ours, managers = g.host.territory(ours)
 	}
-	if g.makeIn(ours, &why) {
-		return nil
+	why := fmt.Errorf("%s is a slice of systemd --user: %w", own, unix.EPERM)
+	if len(ours) > 0 {
+		why = g.makeIn(ours)
 	}
-	if g.host.uid == 0 {
-		return why.first
+	if why == nil || g.host.uid == 0 || errors.Is(why, fs.ErrExist) {
+		return why
 	}
 	err := g.makeInScope()
-	if err == nil || g.makeIn(managers, &why) {
+	if err == nil || len(managers) > 0 && g.makeIn(managers) == nil {
 		return nil
 	}
 	// What helps depends on the nearest group, not on the bus.
-	return fmt.Errorf("%w; systemd --user gives no scope (%s)", why.first, err.Error())
+	return fmt.Errorf("%w; systemd --user gives no scope (%s)", why, err.Error())
 }
 
-// makeIn makes the group in the first of these that lets us.
-func (g *Group) makeIn(dirs []string, why *refusals) bool {
-	self, leave := g.host.pid, ""
+// makeIn makes the group in the first of these that lets us. The error is that
+// of the nearest one.
+func (g *Group) makeIn(dirs []string) error {
+	var first error
+	leave := ""
 	for _, dir := range dirs {
 		l := g.host.look(dir)
-		fit, err := l.judge(self)
-		if fit == ready {
+		fit, err := l.judge(g.host.pid)
+		switch fit {
+		case afterMove:
+			if leave == "" {
+				leave = dir
+			}
+			continue
+		case ready:
 			err = g.leafV2(l)
-			if err == nil {
-				return true
+			if err == nil || errors.Is(err, fs.ErrExist) {
+				return err
 			}
 		}
-		if err != nil {
-			why.add(err)
-		} else if leave == "" {
-			leave = dir
+		if first == nil {
+			first = err
 		}
 	}
 	if leave == "" {
-		return false
+		return first
 	}
-	err := g.makeAfterMove(leave)
-	if err != nil {
-		why.add(err)
-	}
-	return err == nil
+	return g.makeAfterMove(leave)
 }
 
 // makeAfterMove moves this process out of a group of which it is the only
@@ -195,6 +191,6 @@ func (g *Group) makeAfterMove(dir string) error {
 		_ = g.host.rmdir(leaf)
 		return err
 	}
-	g.how += ", sbx itself moved to " + filepath.Base(leaf)
+	g.how = append(g.how, "sbx itself moved to "+filepath.Base(leaf))
 	return nil
 }

@@ -132,6 +132,27 @@ func TestWhereAGroupIsMade(t *testing.T) {
 			"user", false, "",
 		},
 		{
+			"alone in a scope of the user's systemd",
+			func(t *testing.T, f *fakeV2) { f.underManager(t, "user/run-1.scope", self) },
+			"user/run-1.scope", true, "",
+		},
+		{
+			"in a leaf of a scope of the user's systemd",
+			func(t *testing.T, f *fakeV2) {
+				f.underManager(t, "user/run-1.scope")
+				put(t, filepath.Join(f.top, "user/run-1.scope/leaf/cgroup.type"), "domain\n")
+				put(t, filepath.Join(f.top, "user/run-1.scope/leaf/cgroup.controllers"), "cpu memory pids\n")
+				f.members(t, "user/run-1.scope/leaf", self, other)
+				put(t, filepath.Join(f.self, "cgroup"), "0::/user/run-1.scope/leaf\n")
+			},
+			"user/run-1.scope", false, "",
+		},
+		{
+			"with others in a scope of the user's systemd",
+			func(t *testing.T, f *fakeV2) { f.underManager(t, "user/run-1.scope", self, other) },
+			"user", false, "", // since there is no bus
+		},
+		{
 			"moving out of our group fails",
 			func(t *testing.T, f *fakeV2) {
 				f.uid = 1000
@@ -170,6 +191,22 @@ func TestWhereAGroupIsMade(t *testing.T) {
 			}
 		})
 	}
+}
+
+// underManager makes of "user" the group of a user's systemd, and of another one
+// of its units, in which we are.
+func (f *fakeV2) underManager(t *testing.T, unit string, members ...int) {
+	t.Helper()
+	f.uid = 1000
+	f.marks("user")
+	if err := os.MkdirAll(filepath.Join(f.top, "user", "init.scope"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	put(t, filepath.Join(f.top, unit, "cgroup.type"), "domain\n")
+	put(t, filepath.Join(f.top, unit, "cgroup.controllers"), "cpu memory pids\n")
+	put(t, filepath.Join(f.self, "cgroup"), "0::/"+unit+"\n")
+	f.hands[unit] = "cpu memory pids"
+	f.members(t, unit, members...)
 }
 
 // marks are the groups that systemd delegated.

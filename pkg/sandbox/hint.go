@@ -96,7 +96,7 @@ func cloneHint(errno unix.Errno, root bool) string {
 	case unix.EAGAIN, unix.ENOMEM:
 		return "no process can be started: look at ulimit -u and at the pids limit of the cgroup"
 	case unix.ENOENT:
-		return "/proc is not mounted: sbx starts its init stage through /proc/self/exe"
+		return "either /proc is not mounted, from which sbx starts its init stage (/proc/self/exe), or the cgroup2 mount is that of an outer cgroup namespace, which this one may not reach into: mount one of its own (mount -t cgroup2 none /sys/fs/cgroup)"
 	case unix.ENOSYS:
 		return "an outer filter answers ENOSYS to clone3(2), by which sbx starts a process in its cgroup and namespaces (as container managers do to processes without CAP_SYS_ADMIN): allow clone3(2) there, or run sbx outside it"
 	case unix.EINVAL:
