@@ -22,7 +22,7 @@ type procfs struct{ root string }
 const (
 	maxMaps   = 1 << 20
 	maxStatus = 1 << 14
-	maxTasks  = 512
+	maxTasks  = 128
 )
 
 // read reads a file of a process, up to a limit.
