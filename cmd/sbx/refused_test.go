@@ -221,7 +221,31 @@ except FileNotFoundError as e:
 	if want := []string{"echo there allowed at 2, by subprocess.Popen", "nothere ENOENTallowed at 4, by subprocess.Popen"}; !slices.Equal(got, want) {
 		t.Errorf("activities %q, want %q", got, want)
 	}
-	if o.report.Dropped["sweeps"] == 0 {
-		t.Errorf("nothing says that the pipe was not closed: %v", o.report.Dropped)
+	for _, f := range o.report.Findings {
+		t.Errorf("a finding: %s", f.Text)
+	}
+}
+
+// TestClosingEverything, as daemons do, ends, and is said: the hook is not heard
+// any more. Whoever means its pipe alone is refused.
+func TestClosingEverything(t *testing.T) {
+	const sweep = "import os\nos.closerange(3, 1 << 20)\nprint('done')\n"
+	o := runScript(t, sweep, "--profile", "strict")
+	o.wantVerdict(t, report.OK, 0)
+	if o.stdout != "done\n" {
+		t.Errorf("printed %q", o.stdout)
+	}
+	if found := o.findings("hook_closed"); len(found) != 1 || !strings.Contains(found[0].Text, "closed all descriptors") {
+		t.Errorf("findings %+v", o.report.Findings)
+	}
+	for _, call := range []string{"os.close(62)", "os.dup2(1, 62)", "os.closerange(60, 70)"} {
+		o := runScript(t, "import os\ntry: "+call+"\nexcept OSError as e: print(e.errno)\n", "--profile", "strict")
+		o.wantVerdict(t, report.OK, 0)
+		if len(o.findings("hook_closed"))+len(o.findings("hook_silent")) != 0 {
+			t.Errorf("%s: findings %+v", call, o.report.Findings)
+		}
+		if o.report.Syscalls.Blocked+o.report.FileOperations.Blocked == 0 {
+			t.Errorf("%s was not refused", call)
+		}
 	}
 }

@@ -112,7 +112,11 @@ func decide(e Evidence) Outcome {
 			fmt.Sprintf("still running when its time was up (limit %s)%s; it had used %s of processor time", seconds(e.WallLimit), e.at(), seconds(e.CPU)),
 			wallHint(e)}
 	case e.EndedBy == "cpu":
-		return cpuLimit(fmt.Sprintf("it used up its processor time (%s, limit %s)%s", seconds(e.CPU), seconds(e.CPULimit), e.at()))
+		o := cpuLimit(fmt.Sprintf("it used up its processor time (%s, limit %s)%s", seconds(e.CPU), seconds(e.CPULimit), e.at()))
+		if e.shortOfMemory() {
+			o.Hint = noMemoryLeft
+		}
+		return o
 	case e.EndedBy == "memory":
 		return Outcome{MemoryLimit,
 			fmt.Sprintf("out of memory: sbx ended the script (limit %s, last seen %s; no cgroup held the limit, so sbx looked now and then)", byteSize(e.MemoryLimit), byteSize(e.MemoryPeak)),
@@ -175,6 +179,12 @@ func (e Evidence) usedUpCPU() bool {
 	return e.CPULimit > 0 && (e.CPU == 0 || e.CPU >= e.CPULimit-e.CPULimit/10)
 }
 
+// shortOfMemory says whether the peak was within 3 % of the limit. It is divided
+// before it is multiplied: limits may be as large as the type.
+func (e Evidence) shortOfMemory() bool {
+	return e.MemoryLimit > 0 && e.MemoryPeak >= e.MemoryLimit-e.MemoryLimit/100*3
+}
+
 // at says where the script stood, in the middle of a sentence.
 func (e Evidence) at() string {
 	if e.At == "" {
@@ -211,6 +221,8 @@ func (e Evidence) MetMemoryLimit() bool {
 
 func wallHint(e Evidence) string {
 	switch {
+	case e.shortOfMemory():
+		return noMemoryLeft
 	case e.ReadingStdin:
 		return "it was waiting for input: give it some with --stdin FILE, or none with --stdin closed"
 	case e.idle():
@@ -218,6 +230,10 @@ func wallHint(e Evidence) string {
 	}
 	return "look for a loop that never ends; if it only needs more time, raise --timeout"
 }
+
+// noMemoryLeft is about a run that had a little memory left, again and again: the
+// kernel drops the pages of files before it kills, and reads them anew.
+const noMemoryLeft = "its memory was used up, and to look for free pages takes its time: raise --memory, or look for a list or text that grows without end"
 
 // exceptionHint knows the exceptions that come from a limit or a rule of sbx.
 // The text is the script's own, so that it may only choose a hint.
@@ -293,8 +309,7 @@ func Findings(e Evidence) []Finding {
 	if e.OOMKills > 0 && !outOfMemory {
 		add("near_miss.memory", High, "the kernel killed part of the run for memory (%d killed, limit %s), and the rest went on", e.OOMKills, byteSize(e.MemoryLimit))
 	}
-	// Divided before it is multiplied: limits may be as large as the type.
-	if e.OOMKills == 0 && !outOfMemory && e.MemoryLimit > 0 && e.MemoryPeak >= e.MemoryLimit-e.MemoryLimit/100*3 {
+	if e.OOMKills == 0 && !outOfMemory && e.shortOfMemory() {
 		add("near_miss.memory", High, "almost out of memory: %s of %s were in use", byteSize(e.MemoryPeak), byteSize(e.MemoryLimit))
 	}
 	if e.PIDsRefused > 0 {

@@ -138,6 +138,8 @@ var classifications = []classified{
 	{"the clock, computing", ended("wall", used(10*time.Second, 9*time.Second)), WallTimeLimit, 124, null, "SIGKILL", "limit 10 s); it had used 9 s", "a loop that never ends"},
 	{"the clock, and where", ended("wall", used(10*time.Second, 9*time.Second), func(e *Evidence) { e.At = "loop.py:3 in f" }), WallTimeLimit, 124, null, "SIGKILL", "limit 10 s), at loop.py:3 in f; it had used 9 s", "a loop that never ends"},
 	{"processor time, and where", ended("cpu", used(5*time.Second, 5*time.Second), func(e *Evidence) { e.At = "loop.py:3" }), CPUTimeLimit, 124, null, "SIGKILL", "limit 5 s), at loop.py:3", "--cpu-time"},
+	{"the clock, without memory", ended("wall", used(10*time.Second, 9*time.Second), func(e *Evidence) { e.MemoryPeak = e.MemoryLimit }), WallTimeLimit, 124, null, "SIGKILL", "limit 10 s", "raise --memory"},
+	{"processor time, without memory", ended("cpu", used(5*time.Second, 5*time.Second), func(e *Evidence) { e.MemoryPeak = e.MemoryLimit }), CPUTimeLimit, 124, null, "SIGKILL", "limit 5 s", "raise --memory"},
 	{"the clock, asleep", ended("wall", used(10*time.Second, 20*time.Millisecond)), WallTimeLimit, 124, null, "SIGKILL", "0.02 s of processor time", "waiting, not computing"},
 	{"the clock, waiting for input", ended("wall", used(10*time.Second, 0), readingStdin), WallTimeLimit, 124, null, "SIGKILL", "limit 10 s", "waiting for input"},
 	{"the clock wins over a child without memory", ended("wall", oom(3)), WallTimeLimit, 124, null, "SIGKILL", "time was up", "never ends"},

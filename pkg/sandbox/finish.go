@@ -430,7 +430,7 @@ func (x *execution) findings(end *ending) []report.Finding {
 }
 
 func dropped(r supervisor.Result) map[string]uint64 {
-	return map[string]uint64{"hook.malformed": r.Hook.Malformed, "hook.suppressed": r.Hook.Suppressed, "sweeps": r.Sweeps}
+	return map[string]uint64{"hook.malformed": r.Hook.Malformed, "hook.suppressed": r.Hook.Suppressed}
 }
 
 func widened(list []profile.Widening, degraded []string) []report.Widening {

@@ -9,7 +9,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sbxproject/sbx/pkg/event"
-	"github.com/sbxproject/sbx/pkg/pyhook"
 )
 
 // A search is one program that a process looks for in the directories of PATH,
@@ -75,32 +74,4 @@ func (s *Supervisor) endSearches() {
 		s.fruitless(t)
 	}
 	clear(s.searches)
-}
-
-// A sweep closes all descriptors but a few, as programs do before they start
-// another (subprocess, daemons): it means the hook's pipe as little as any other
-// descriptor. It is refused where it comes to that one, and is no activity.
-const (
-	sweepWidth = 64   // descriptors, at least
-	maxSweeps  = 4096 // threads that are remembered
-)
-
-// sweeps says whether a refused call is part of a sweep. A program that is refused
-// close_range(2) closes one descriptor after the other.
-func (s *Supervisor) sweeps(n notification, who task) bool {
-	switch n.NR {
-	case unix.SYS_CLOSE_RANGE:
-		first, last := uint32(n.Args[0]), uint32(n.Args[1])
-		if first > pyhook.EventFD || last < pyhook.EventFD || last-first < sweepWidth-1 {
-			return false
-		}
-		if len(s.sweeping) >= maxSweeps {
-			clear(s.sweeping)
-		}
-		s.sweeping[who.nstid] = true
-		return true
-	case unix.SYS_CLOSE:
-		return uint32(n.Args[0]) == pyhook.EventFD && s.sweeping[who.nstid]
-	}
-	return false
 }

@@ -6,15 +6,12 @@ import (
 	"strings"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/sbxproject/sbx/pkg/event"
-	"github.com/sbxproject/sbx/pkg/pyhook"
 )
 
 // searching is a supervisor that has only what a search needs.
 func searching() *Supervisor {
-	return &Supervisor{o: Options{Recorder: event.NewRecorder(1000)}, searches: map[int]*search{}, sweeping: map[int]bool{}}
+	return &Supervisor{o: Options{Recorder: event.NewRecorder(1000)}, searches: map[int]*search{}}
 }
 
 func try(pid int, target string) event.Event {
@@ -75,44 +72,5 @@ func TestSearchesAreBounded(t *testing.T) {
 	s.endSearches()
 	if n := len(recordedTries(s)); n != 10*maxSearches {
 		t.Errorf("%d searches are recorded, want %d", n, 10*maxSearches)
-	}
-}
-
-func TestSweeps(t *testing.T) {
-	const pipe = pyhook.EventFD
-	type call struct {
-		nr          int32
-		first, last uint64
-		want        bool
-	}
-	tests := map[string][]call{
-		"subprocess":                {{unix.SYS_CLOSE_RANGE, 9, 1<<31 - 1, true}, {unix.SYS_CLOSE, pipe, 0, true}, {unix.SYS_CLOSE, pipe, 0, true}},
-		"a daemon":                  {{unix.SYS_CLOSE_RANGE, 3, 1023, true}, {unix.SYS_CLOSE, pipe, 0, true}},
-		"the pipe alone":            {{unix.SYS_CLOSE, pipe, 0, false}},
-		"the pipe and its like":     {{unix.SYS_CLOSE_RANGE, pipe, pipe, false}, {unix.SYS_CLOSE_RANGE, pipe - 2, pipe + 2, false}, {unix.SYS_CLOSE, pipe, 0, false}},
-		"what does not reach it":    {{unix.SYS_CLOSE_RANGE, pipe + 1, 1<<31 - 1, false}, {unix.SYS_CLOSE_RANGE, 0, pipe - 1, false}},
-		"backwards":                 {{unix.SYS_CLOSE_RANGE, 1 << 31, 3, false}},
-		"another call":              {{unix.SYS_DUP2, 3, pipe, false}, {unix.SYS_DUP3, 3, pipe, false}},
-		"garbage above 32 bits":     {{unix.SYS_CLOSE_RANGE, 7<<32 | 3, 7<<32 | 1023, true}, {unix.SYS_CLOSE, 1<<32 | pipe, 0, true}},
-		"another one than the pipe": {{unix.SYS_CLOSE_RANGE, 3, 1023, true}, {unix.SYS_CLOSE, 5, 0, false}},
-	}
-	for name, calls := range tests {
-		s := searching()
-		for _, c := range calls {
-			n := notification{NR: c.nr, Args: [6]uint64{c.first, c.last}}
-			if got := s.sweeps(n, task{nstid: 4}); got != c.want {
-				t.Errorf("%s: %d(%d, %d) is part of a sweep: %v, want %v", name, c.nr, c.first, c.last, got, c.want)
-			}
-		}
-		if s.sweeps(notification{NR: unix.SYS_CLOSE, Args: [6]uint64{pipe}}, task{nstid: 5}) {
-			t.Errorf("%s: the sweep of one thread excuses another", name)
-		}
-	}
-	s := searching()
-	for tid := range 3 * maxSweeps {
-		s.sweeps(notification{NR: unix.SYS_CLOSE_RANGE, Args: [6]uint64{3, 1023}}, task{nstid: tid})
-		if len(s.sweeping) > maxSweeps {
-			t.Fatalf("%d threads are remembered", len(s.sweeping))
-		}
 	}
 }

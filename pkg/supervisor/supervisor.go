@@ -80,7 +80,7 @@ type Result struct {
 	Notifications uint64
 	Denied        uint64
 	Unexplained   uint64
-	Sweeps        uint64 // refused calls that closed whatever is open, see [Supervisor.sweeps]
+	Sweeps        uint64 // calls that closed whatever is open, the hook's pipe included
 	Findings      []Finding
 	Hook          pyhook.Stats // zero without a hook
 }
@@ -105,7 +105,7 @@ type Supervisor struct {
 	chunk    []byte          // what drain reads into
 	refused  map[int]uint64  // per system call number, see bucket
 	searches map[int]*search // by process
-	sweeping map[int]bool    // threads
+	swept    map[int]bool    // processes that closed the hook's pipe
 	asked    bool            // OnExec was called
 	begun    bool            // the script begins
 	ended    bool            // the hook said that it has ended
@@ -120,7 +120,7 @@ func New(o Options) *Supervisor {
 	s := &Supervisor{
 		o: o, listener: listener{int(o.Listener.Fd())}, memory: vm{}, view: procView{"/proc"},
 		tasks: tasks{root: "/proc", known: map[int]task{}}, refused: map[int]uint64{}, searches: map[int]*search{},
-		sweeping: map[int]bool{}, hookFD: -1,
+		swept: map[int]bool{}, hookFD: -1,
 	}
 	s.join = newJoiner(o.Recorder.Record)
 	s.join.asks = func(call string) bool {
@@ -253,6 +253,7 @@ func (s *Supervisor) finish() {
 	}
 	s.join.flush()
 	s.endSearches()
+	s.findSilent()
 }
 
 // answer decides one call, describes it and answers it.
@@ -283,9 +284,8 @@ func (s *Supervisor) answer(n notification) {
 	}
 	decision := own(s.o.Policy.Decide(nr, n.Args), who, n.Args[0])
 	s.drain()
-	if decision.Pinned && s.sweeps(n, who) {
-		s.result.Sweeps++
-		_ = s.listener.send(refuse(n.ID, decision.Errno))
+	if decision.Pinned && sweeps(n) {
+		s.sweep(n, who)
 		return
 	}
 	if decision.Action == seccomp.Deny && s.refuse(nr) > describeMax {
@@ -454,6 +454,7 @@ func (s *Supervisor) note(c call, who task, verdict event.Verdict, errno string,
 			return
 		}
 		s.join.replaced(who.nspid)
+		delete(s.swept, who.nspid)
 		e.Detail = shorten(e.Detail+s.found(e), maxDetail)
 	} else if verdict == event.Observed && !s.o.Trace {
 		if e.ExplainedBy != "" { // the hook's word for it is kept

@@ -1,0 +1,83 @@
+package supervisor
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sbxproject/sbx/pkg/pyhook"
+)
+
+// A sweep closes all descriptors but a few, as programs do before they start
+// another one (subprocess) or become a daemon: it means the hook's pipe as little
+// as any other descriptor, and goes through. The C library, where it is refused
+// close_range(2), closes what /proc/self/fd lists until the list is empty
+// (closefrom(3)): with a descriptor that cannot be closed, for ever. Whoever means
+// the pipe alone is refused.
+//
+// A process without the pipe has a hook that nobody hears. That is known, and
+// said.
+
+// sweepWidth is how many descriptors a sweep closes at least.
+const sweepWidth = 64
+
+// maxSwept bounds how many processes are remembered to have closed their pipe.
+const maxSwept = 4096
+
+// sweeps says whether a call that would close the hook's pipe is a sweep. It is
+// decided on the arguments alone, which are numbers.
+func sweeps(n notification) bool {
+	first, last := uint32(n.Args[0]), uint32(n.Args[1])
+	return n.NR == unix.SYS_CLOSE_RANGE && first <= pyhook.EventFD && last >= pyhook.EventFD && last-first >= sweepWidth-1
+}
+
+// sweep lets a sweep through.
+func (s *Supervisor) sweep(n notification, who task) {
+	s.result.Sweeps++
+	// Until it executes a program, a child of vfork(2) is its parent with other
+	// descriptors, and nothing in it has a hook.
+	_, _, _, parent := s.tasks.status(who.tgid)
+	if !sameMemory(who.tgid, parent) && len(s.swept) < maxSwept {
+		s.swept[who.nspid] = true
+	}
+	s.join.replaced(who.nspid)
+	_ = s.listener.send(pass(n.ID))
+}
+
+// sameMemory says whether two processes share their address space (kcmp(2),
+// KCMP_VM). A kernel without that call says no.
+func sameMemory(pid, other int) bool {
+	const kcmpVM = 1
+	if pid <= 0 || other <= 0 {
+		return false
+	}
+	different, _, errno := unix.Syscall6(unix.SYS_KCMP, uintptr(pid), uintptr(other), kcmpVM, 0, 0, 0)
+	return errno == 0 && different == 0
+}
+
+// findSilent says which processes went on without their pipe.
+func (s *Supervisor) findSilent() {
+	if len(s.swept) == 0 {
+		return
+	}
+	s.finding(Finding{
+		Kind: "hook_closed", Confidence: "high",
+		Text: fmt.Sprintf("the hook was cut off by the program in %s, which closed all descriptors, as daemons do: of what Python itself saw after that this report knows nothing", processes(s.swept)),
+	})
+}
+
+// processes names the first of some processes.
+func processes(set map[int]bool) string {
+	const named = 5
+	pids := slices.Sorted(maps.Keys(set))
+	text := fmt.Sprintf("process %d", pids[0])
+	if len(pids) > 1 {
+		text = fmt.Sprintf("processes %v", pids[:min(len(pids), named)])
+	}
+	if len(pids) > named {
+		text += fmt.Sprintf(" and %d more", len(pids)-named)
+	}
+	return text
+}
