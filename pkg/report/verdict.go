@@ -113,7 +113,7 @@ func decide(e Evidence) Outcome {
 			wallHint(e)}
 	case e.EndedBy == "cpu":
 		o := cpuLimit(fmt.Sprintf("it used up its processor time (%s, limit %s)%s", seconds(e.CPU), seconds(e.CPULimit), e.at()))
-		if e.shortOfMemory() {
+		if e.OOMKills == 0 && e.shortOfMemory() {
 			o.Hint = noMemoryLeft
 		}
 		return o
@@ -221,7 +221,7 @@ func (e Evidence) MetMemoryLimit() bool {
 
 func wallHint(e Evidence) string {
 	switch {
-	case e.shortOfMemory():
+	case e.OOMKills == 0 && e.shortOfMemory():
 		return noMemoryLeft
 	case e.ReadingStdin:
 		return "it was waiting for input: give it some with --stdin FILE, or none with --stdin closed"
