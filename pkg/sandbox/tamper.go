@@ -9,9 +9,9 @@ import (
 
 // tampering says which activities of a run may have been meant for its witnesses.
 // They are the hook's word, and each has honest uses, so none is certain.
-func tampering(log event.Log) []report.Finding {
+func tampering(seen event.Log) []report.Finding {
 	var out []report.Finding
-	for _, e := range log.Entries {
+	for _, e := range seen.Entries {
 		if e.Layer != event.Python {
 			continue
 		}
