@@ -17,7 +17,7 @@ const wardenName = "sbx-warden"
 
 // wardenDelay is how long a run lasts before it gets a warden. A run that is
 // killed earlier leaves empty cgroup directories, which the next run removes.
-const wardenDelay = 10 * time.Millisecond
+const wardenDelay = 25 * time.Millisecond
 
 // MaybeStage runs a stage of sbx when this process is one, and then never
 // returns. It is the first line of main, and of a TestMain whose tests run
