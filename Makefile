@@ -9,9 +9,10 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo deve
 STATIC  := -tags netgo,osusergo,urfave_cli_no_docs -trimpath -ldflags '-s -w -X main.version=$(VERSION) -linkmode external -extldflags "-static"'
 LINT    := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 FUZZTIME ?= 30s
+SOAK    ?= 120
 SCRIPT  ?= testdata/py/tour.py
 
-.PHONY: help bootstrap build run test test-cgroup2 lint fmt vet fuzz bench golden clean
+.PHONY: help bootstrap build run test test-cgroup2 lint fmt vet fuzz bench soak golden clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +47,9 @@ fuzz: bootstrap ## every fuzz target for FUZZTIME each
 
 bench: build ## cold start against python3 and bubblewrap, interleaved and paired
 	@scripts/bench
+
+soak: build ## runs without a pause for SOAK seconds: throughput, and what stays behind
+	@scripts/soak --seconds $(SOAK)
 
 golden: bootstrap ## rewrite the golden files from what the code does now
 	@go test ./cmd/sbx ./pkg/profile ./pkg/report ./pkg/seccomp -update
