@@ -42,8 +42,9 @@ fmt: ## format the code
 vet: bootstrap ## go vet
 	@go vet ./...
 
-fuzz: bootstrap ## every fuzz target for FUZZTIME each
+fuzz: build ## every fuzz target, and random system calls in the jail, for FUZZTIME each
 	@scripts/fuzz $(FUZZTIME)
+	@scripts/fuzz-jail --seconds $(FUZZTIME:s=)
 
 bench: build ## cold start against python3 and bubblewrap, interleaved and paired
 	@scripts/bench
