@@ -171,20 +171,24 @@ return fcntl.flock(open(os.__file__), fcntl.LOCK_SH | fcntl.LOCK_NB)`,
 // TestAttackDroppedPrograms: what the script wrote is never executed, be it by
 // execve(2), by the loader, or as mapped memory (MFD_EXEC, noexec).
 func TestAttackDroppedPrograms(t *testing.T) {
+	// The smallest program: write(1, text), exit(0).
 	const top = `
+import struct
 top = HOST["scratch"] if HOST["outside"] else "/tmp"
 def drop(name):
-    data = open(sys.executable, "rb").read(4 << 20)
-    path = top + "/" + name
+    text = json.dumps([name, "got"]).encode() + b"\n"
+    code = b"\xb8\1\0\0\0\xbf\1\0\0\0\x48\x8d\x35\x10\0\0\0\xba" + struct.pack("<I", len(text)) + b"\x0f\5\xb8\x3c\0\0\0\x31\xff\x0f\5" + text
+    size, base = 120 + len(code), 0x400000
+    head = b"\x7fELF\2\1\1" + bytes(9) + struct.pack("<HHIQQQIHHHHHH", 2, 62, 1, base + 120, 64, 0, 0, 64, 56, 1, 0, 0, 0)
+    path = top + "/program"
     with open(path, "wb") as f:
-        f.write(data)
+        f.write(head + struct.pack("<IIQQQQQQ", 1, 5, 0, base, base, size, size, 4096) + code)
     os.chmod(path, 0o755)
     return path
 `
 	runAttacks(t, []attack{
 		{name: "a program in a scratch directory", code: top + `
-path = drop("program")
-return os.execv(path, [path, "-I", "-S", "-c", "print('[\"a program in a scratch directory\", \"got\"]')"])`,
+return os.execv(drop("a program in a scratch directory"), ["x"])`,
 			strict: "EPERM", observe: "EACCES", control: "got", op: "execve"},
 		{name: "a script with an interpreter line", code: top + `
 path = top + "/tool"
@@ -194,10 +198,10 @@ return os.execv(path, [path])`,
 			strict: "EPERM", observe: "EACCES", control: "got"},
 		{name: "mapped code", code: top + `
 import mmap
-f = open(drop("library"), "rb")
-m = mmap.mmap(f.fileno(), 4096, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_EXEC)
-return len(m)`,
-			strict: "EPERM|EACCES", control: "got 4096"},
+f = open(drop("x"), "rb")
+m = mmap.mmap(f.fileno(), 0, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_EXEC)
+return len(m) > 0`,
+			strict: "EPERM|EACCES", control: "got True"},
 		{name: "a program in memory", code: `
 fd = os.memfd_create("x", 0)
 os.write(fd, open(sys.executable, "rb").read(4096))
@@ -348,7 +352,7 @@ for name in sorted(os.listdir(".")):
 // TestAttackHardLimitsOfScratch: neither files without bytes nor holes get past
 // the size and the number of inodes.
 func TestAttackHardLimitsOfScratch(t *testing.T) {
-	for _, mode := range attackModes {
+	for _, mode := range []string{"enforce", "off"} {
 		t.Run(mode, func(t *testing.T) {
 			t.Parallel()
 			o := runScript(t, `

@@ -154,12 +154,12 @@ for n in range(20000):
 			}
 		}},
 		{"names", `
-for n in range(5000):
+for n in range(2500):
     try: open("/etc/%d" % n + "x" * 200, "w")
     except OSError: pass
 `, func(t *testing.T, o outcome) {
-			if got := o.report.FileOperations.Blocked; got < 5000 {
-				t.Errorf("%d refused calls were counted, of 5000", got)
+			if got := o.report.FileOperations.Blocked; got < 2500 {
+				t.Errorf("%d refused calls were counted, of 2500", got)
 			}
 		}},
 		{"events of the hook", `

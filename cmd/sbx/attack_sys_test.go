@@ -212,3 +212,36 @@ print("the kernel answered", "it" if result > 0 else result)
 		}
 	}
 }
+
+// TestAllowedCallsReachTheKernel: that a refusal means something, calls that the
+// profile allows get the kernel's answer to their bad arguments.
+func TestAllowedCallsReachTheKernel(t *testing.T) {
+	const code = attackCalls + `
+CALLS = {
+    "read": (0, -1, 8, 1), "write": (1, -1, 8, 1), "close": (3, -2), "fstat": (5, -1, 8), "stat": (4, 8, 8), "lseek": (8, -1, 0, 0), "munmap": (11, 1, 1),
+    "mprotect": (10, 1, 1, 0), "pread64": (17, -1, 8, 1, 0), "readv": (19, -1, 8, 1), "access": (21, 8, 0), "pipe": (22, 8), "mremap": (25, 1, 1, 1, 0xff),
+    "dup": (32, -1), "nanosleep": (35, 8, 0), "socketpair": (53, 1, 1, 0, 8), "fcntl": (72, -1, 1), "fsync": (74, -1), "ftruncate": (77, -1, 0),
+    "getdents64": (217, -1, 8, 1), "getcwd": (79, 8, 64), "chdir": (80, 8), "readlink": (89, 8, 8, 1), "gettimeofday": (96, 8, 0), "getrlimit": (97, 99, 8),
+    "clock_gettime": (228, 99, 8), "openat": (257, -100, 8, 0), "newfstatat": (262, -1, 8, 8, 0), "epoll_ctl": (233, -1, 1, -1, 0), "getrandom": (318, 8, 1, 0xff),
+}
+for name, (nr, *args) in CALLS.items():
+    try:
+        answer = str(call(nr, *args))
+    except OSError as error:
+        answer = errno.errorcode[error.errno]
+    os.write(1, json.dumps([name, answer]).encode() + b"\n")
+`
+	for _, profile := range []string{"default", "strict", "observe"} {
+		o := runScript(t, code, "--profile", profile, "--hooks", "off")
+		o.wantVerdict(t, report.OK, 0)
+		got := answers(t, o.stdout)
+		if len(got) < 30 {
+			t.Errorf("%s: %d answers", profile, len(got))
+		}
+		for name, answer := range got {
+			if answer != "EFAULT" && answer != "EBADF" && answer != "EINVAL" {
+				t.Errorf("%s: %s answers %s", profile, name, answer)
+			}
+		}
+	}
+}

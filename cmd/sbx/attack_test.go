@@ -388,7 +388,7 @@ func holds(want, answer string) bool {
 		case "-", answer:
 			return true
 		case "got":
-			if strings.HasPrefix(answer, "got ") {
+			if strings.HasPrefix(answer, "got") {
 				return true
 			}
 		case "reached":
