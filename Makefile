@@ -11,7 +11,7 @@ LINT    := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 FUZZTIME ?= 30s
 SCRIPT  ?= testdata/py/tour.py
 
-.PHONY: help bootstrap build run test test-root test-user lint fmt vet fuzz bench golden clean
+.PHONY: help bootstrap build run test test-root test-user lint fmt vet fuzz bench golden mutate clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ fuzz: bootstrap ## every fuzz target for FUZZTIME each
 
 bench: build ## cold start against python3 and bubblewrap, interleaved and paired
 	@scripts/bench
+
+mutate: bootstrap ## take each mechanism of the security table away and see its tests fail (ten minutes, as root)
+	@scripts/mutate
 
 golden: bootstrap ## rewrite the golden files from what the code does now
 	@go test ./cmd/sbx ./pkg/profile ./pkg/report ./pkg/seccomp -update

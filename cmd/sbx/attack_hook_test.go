@@ -314,3 +314,32 @@ print(len(opened) > 0, os.path.exists(bad) and os.stat(bad).st_ino in opened)
 	}
 	h.wantUntouched(t)
 }
+
+// TestAttackEventPipe: the hook's descriptor cannot be closed or replaced, so
+// that what comes after the attempt is still announced.
+func TestAttackEventPipe(t *testing.T) {
+	for _, mode := range []string{"observe", "enforce"} {
+		o := runScript(t, attackCalls+`
+before = os.fstat(62).st_ino
+for cut in (lambda: os.close(62), lambda: os.dup2(1, 62), lambda: os.dup2(1, 62, False), lambda: os.closerange(3, 100), lambda: call(3, 62),
+            lambda: call(3, (1 << 32) | 62), lambda: call(33, 1, 62), lambda: call(292, 1, 62, 0), lambda: call(436, 3, 100, 0), lambda: call(436, 3, 100, 4)):
+    try: cut()
+    except OSError: pass
+print(os.fstat(62).st_ino == before)
+open("/tmp/afterwards", "w")
+`, "--profile", "strict", "--hooks", mode)
+		o.wantVerdict(t, report.OK, 0)
+		if o.stdout != "True\n" {
+			t.Errorf("hooks %s: the descriptor is the same: %q", mode, o.stdout)
+		}
+		heard := false
+		for _, a := range o.report.AllActivities {
+			heard = heard || a.Target == "/tmp/afterwards" && (a.Layer == event.Python || a.ExplainedBy == "open")
+		}
+		if !heard {
+			t.Errorf("hooks %s: what came after the attempt was not announced", mode)
+		}
+		wantRefusal(t, o, "close")
+		wantRefusal(t, o, "close_range")
+	}
+}

@@ -198,7 +198,8 @@ func newHost(t *testing.T) *host {
 	socket, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	must(err)
 	must(unix.Listen(socket, 1))
-	h.leaks = []*os.File{dir, file, os.NewFile(uintptr(socket), "socket")}
+	listener := os.NewFile(uintptr(socket), "socket")
+	h.leaks = []*os.File{dir, file, listener, dir, file, listener} // the first numbers are those of sbx's own
 	for i, f := range h.leaks {
 		h.FDs = append(h.FDs, 3+i) // as exec.Cmd numbers ExtraFiles
 		t.Cleanup(func() { _ = f.Close() })
