@@ -70,6 +70,8 @@ return got != []`,
 		{name: "the caller's working directory", code: `
 return os.path.basename(HOST["files"][3]) in os.listdir(".") + os.listdir("..") + os.listdir("../..")`,
 			strict: "got False", control: "got True"},
+		// pivot_root(2) stacks the old root on the new one until it is detached.
+		{name: "above the root", code: `return os.path.exists("/.." + HOST["files"][3])`, strict: "got False", control: "got True"},
 		{name: "a descriptor that is no pipe", code: `
 import stat
 bad = []
