@@ -194,6 +194,16 @@ return done != []`,
 			strict: "got False", control: "got True|got False"},
 		{name: "limits of another process", code: `return call(302, 1, 7, (ctypes.c_uint64 * 2)(64, 64), 0)`, strict: "EPERM", control: "-", op: "prlimit64"},
 		{name: "a session of its own", code: `return os.getsid(0) == os.getpid() and os.getpid() != 1`, strict: "got True", control: "-"},
+		{name: "the name of the host", code: `return os.uname().nodename == HOST["name"]`, strict: "got False", control: "got True"},
+		// The script can take away what announces it.
+		{name: "a process that nobody announced", code: `
+import subprocess
+audit, sys.audit = sys.audit, lambda *a: None
+try:
+    return subprocess.run([sys.executable, "-I", "-S", "-c", "0"], close_fds=False).returncode
+finally:
+    sys.audit = audit`,
+			strict: "EPERM", observe: "got 0", control: "got 0"},
 		{name: "fork", code: `
 pid = os.fork()
 if pid == 0:
@@ -398,5 +408,42 @@ for _ in range(3):
 		if o.report.Usage.SurvivorsKilled == 0 {
 			t.Errorf("hooks %s: nobody survived the script: the test shows nothing", mode)
 		}
+	}
+}
+
+// TestAttackRunsAreSeparate: two runs at the same time that want to meet, by
+// names of files, of sockets and of shared memory, do not.
+func TestAttackRunsAreSeparate(t *testing.T) {
+	const leave = attackCalls + `
+import socket
+for name in ("/tmp/mark", "/dev/shm/mark"):
+    open(name, "w").close()
+listener = socket.socket(socket.AF_UNIX)
+listener.bind("\0sbx-test-mark")
+listener.listen()
+inner = socket.create_server(("127.0.0.1", 40404))
+call(29, 0x5b5b5b, 4096, 0o1666)
+`
+	const look = `
+def found(f):
+    try: return f()
+    except OSError: return False
+def reach(family, address):
+    s = socket.socket(family)
+    s.connect(address)
+    return True
+print([os.path.exists("/tmp/mark"), os.path.exists("/dev/shm/mark"), found(lambda: reach(socket.AF_UNIX, "\0sbx-test-mark")),
+       found(lambda: reach(socket.AF_INET, ("127.0.0.1", 40404))), found(lambda: call(29, 0x5b5b5b, 4096, 0) >= 0)])
+`
+	flags := []string{"--profile", "observe", "--hooks", "off"}
+	startForever(t, leave+forever, flags...)
+	o := runScript(t, attackCalls+"import socket\n"+look, flags...)
+	o.wantVerdict(t, report.OK, 0)
+	if o.stdout != "[False, False, False, False, False]\n" {
+		t.Errorf("of another run it found %s", o.stdout)
+	}
+	o = runScript(t, leave+look, flags...)
+	if o.stdout != "[True, True, True, True, True]\n" {
+		t.Errorf("of itself it found %s: the test shows nothing", o.stdout)
 	}
 }

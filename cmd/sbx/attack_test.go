@@ -123,6 +123,8 @@ type host struct {
 	Self     string   `json:"self"` // the program that is sbx
 	Python   string   `json:"python"`
 	Scratch  string   `json:"scratch"` // where the script may write outside of the jail
+	Name     string   `json:"name"`    // of the machine
+	Locked   string   `json:"locked"`  // a file of the runtime that somebody has locked
 
 	leaks   []*os.File
 	sum     []byte // of Self
@@ -207,8 +209,21 @@ func newHost(t *testing.T) *host {
 	h.Self, err = os.Executable()
 	must(err)
 	h.sum = fileSum(t, h.Self)
+	h.Name, err = os.Hostname()
+	must(err)
 	h.Python, err = interp.Find("", os.Getenv("PATH"))
 	must(err)
+	python, err := interp.Load(h.Python, os.Getenv("XDG_CACHE_HOME"))
+	must(err)
+	h.Locked = filepath.Join(python.StdPath[slices.IndexFunc(python.StdPath, func(dir string) bool {
+		_, err := os.Stat(filepath.Join(dir, "os.py"))
+		return err == nil
+	})], "os.py")
+	locked, err := os.Open(h.Locked)
+	must(err)
+	t.Cleanup(func() { _ = locked.Close() })
+	// Of the open file, so that no other close of it in this process lets go.
+	must(unix.FcntlFlock(locked.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_RDLCK, Start: 42, Len: 1}))
 	return h
 }
 
