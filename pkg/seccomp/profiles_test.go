@@ -88,8 +88,15 @@ func ruleHolds(t *testing.T, r profile.Rule, nr int, args [6]uint64) bool {
 // call that a rule matches is answered as the rule says, and one with any bit of
 // any condition broken as the other rules say, which is mostly a refusal.
 func TestEveryRuleOfEveryProfile(t *testing.T) {
+	seen := map[string]bool{}
 	for name, p := range builtins(t) {
+		if text := resolve(t, p).String(); seen[text] {
+			continue // the same as another profile's
+		} else {
+			seen[text] = true
+		}
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			policy := resolve(t, p, hookPin)
 			m := compile(t, policy)
 			refused := 0
@@ -135,6 +142,10 @@ func TestEveryRuleOfEveryProfile(t *testing.T) {
 						check(s.NR, match)
 						for _, a := range r.Args {
 							for bit := range 64 {
+								// And one that the kernel drops, where it does.
+								if a.Op == "masked_eq" && a.Mask>>bit&1 == 0 && bit != 40 {
+									continue
+								}
 								broken := match
 								broken[a.Index] ^= 1 << bit
 								check(s.NR, broken)
