@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -101,6 +103,9 @@ func TestPosture(t *testing.T) {
 			init, python := family(t, cmd.Process.Pid)
 			wantPosture(t, python)
 			wantPythonPosture(t, python, p, stances[name], in)
+			if os.Geteuid() == 0 { // a plain user here has no groups: missingLayers
+				wantGroupLimits(t, groupsOf(t, cmd.Process.Pid), p)
+			}
 			wantInitPosture(t, init)
 
 			for _, key := range []string{"CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp", "Seccomp_filters"} {
@@ -302,6 +307,33 @@ func wantPythonPosture(t *testing.T, pid int, p *profile.Profile, s stance, in *
 		}
 		if !strings.HasPrefix(name, "sbx-") {
 			t.Errorf("it is in the %s group %q", controller, name)
+		}
+	}
+}
+
+// wantGroupLimits reads the limits of the run's control groups, of either version.
+func wantGroupLimits(t *testing.T, dirs []string, p *profile.Profile) {
+	t.Helper()
+	for name, limit := range map[string]struct {
+		files []string
+		most  int64
+	}{
+		"memory": {[]string{"memory.max", "memory.limit_in_bytes"}, int64(p.Limits.Memory)},
+		"pids":   {[]string{"pids.max"}, p.Limits.PIDs + 16}, // and what init takes
+	} {
+		bounded := false
+		for _, dir := range dirs {
+			for _, file := range limit.files {
+				data, err := os.ReadFile(filepath.Join(dir, file))
+				if err != nil {
+					continue
+				}
+				n, err := strconv.ParseInt(strings.TrimSpace(string(data)), 10, 64)
+				bounded = bounded || err == nil && n > 0 && n <= limit.most
+			}
+		}
+		if !bounded {
+			t.Errorf("no group of %v holds its %s to %d", dirs, name, limit.most)
 		}
 	}
 }
