@@ -12,7 +12,7 @@ FUZZTIME ?= 30s
 SOAK    ?= 120
 SCRIPT  ?= testdata/py/tour.py
 
-.PHONY: help bootstrap build run test test-cgroup2 lint fmt vet fuzz bench soak golden clean
+.PHONY: help bootstrap build run test test-cgroup2 lint fmt vet fuzz bench soak mutate golden clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ bench: build ## cold start against python3 and bubblewrap, interleaved and paire
 
 soak: build ## runs without a pause for SOAK seconds: throughput, and what stays behind
 	@scripts/soak --seconds $(SOAK)
+
+mutate: bootstrap ## take each mechanism of the security table away and see its tests fail (ten minutes, as root)
+	@scripts/mutate
 
 golden: bootstrap ## rewrite the golden files from what the code does now
 	@go test ./cmd/sbx ./pkg/profile ./pkg/report ./pkg/seccomp -update

@@ -66,6 +66,9 @@ type Mount struct {
 	// Tree says that the host made the mount tree already (open_tree(2)) and
 	// handed it in: as root it can reach what the jail's uid cannot.
 	Tree bool `json:"tree,omitempty"`
+	// Resolved says that Source had no links on the way when it was looked at, so
+	// that one now was put there since.
+	Resolved bool `json:"resolved,omitempty"`
 	// Optional mounts may be missing on a host; what is missing is reported.
 	Optional bool `json:"optional,omitempty"`
 }

@@ -347,9 +347,10 @@ func (s *starter) thread() {
 		err = failure("execve", s.cfg.Argv[0], err)
 	} else {
 		// Copies of the script's output kept in here would hide its end from
-		// the host.
-		for fd := range 3 {
-			unix.Close(fd)
+		// the host; and PID 1 holds nothing that is of use to anybody
+		// (CVE-2016-9962).
+		for _, fd := range []int{0, 1, 2, s.cfg.BootFD, s.cfg.EventFD} {
+			unix.Close(fd) // without a hook EventFD is 0, and closed
 		}
 	}
 	s.started <- started{pid, err}

@@ -226,10 +226,10 @@ func planMounts(r Request, b *Blueprint) {
 		scratch(shmDir, "1777", attrScratch)
 	}
 	for _, g := range r.Read {
-		bind(Mount{Source: g.Path, Target: g.Path, Dir: g.Dir, Attr: attrData})
+		bind(Mount{Source: g.Path, Target: g.Path, Dir: g.Dir, Attr: attrData, Resolved: true})
 	}
 	for _, g := range r.Write {
-		cfg.Mounts = append(cfg.Mounts, Mount{Kind: MountBind, Tree: r.Host.Root, Source: g.Path, Target: g.Path, Dir: g.Dir, Attr: attrScratch})
+		cfg.Mounts = append(cfg.Mounts, Mount{Kind: MountBind, Tree: r.Host.Root, Source: g.Path, Target: g.Path, Dir: g.Dir, Attr: attrScratch, Resolved: true})
 		b.Writable = append(b.Writable, g.Path)
 	}
 	if p.Network == profile.NetworkHost {

@@ -110,9 +110,11 @@ func mountRoot(cfg *Config, anchor string) error {
 // makeMount makes one mount beneath root.
 func makeMount(m Mount, root string, tree int, seen *Ready) error {
 	target := root + m.Target
-	if err := makeTarget(target, m.Dir); err != nil {
+	place, err := makeTarget(root, m)
+	if err != nil {
 		return err
 	}
+	defer unix.Close(place)
 	switch m.Kind {
 	case MountTmpfs:
 		if err := unix.Mount("tmpfs", target, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, m.Data); err != nil {
@@ -131,7 +133,7 @@ func makeMount(m Mount, root string, tree int, seen *Ready) error {
 			defer unix.Close(fd)
 			tree = fd
 		}
-		if err := unix.MoveMount(tree, "", unix.AT_FDCWD, target, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+		if err := unix.MoveMount(tree, "", place, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH); err != nil {
 			return failure("move_mount", m.Target, err)
 		}
 		return nil
@@ -145,7 +147,17 @@ func makeMount(m Mount, root string, tree int, seen *Ready) error {
 func OpenTree(m Mount) (int, error) {
 	// Recursive, because a tree with locked submounts cannot be cloned without
 	// them from inside a user namespace (mount_namespaces(7)).
-	fd, err := unix.OpenTree(unix.AT_FDCWD, m.Source, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE)
+	const flags = unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC | unix.AT_RECURSIVE
+	from, name, more := unix.AT_FDCWD, m.Source, uint(0)
+	if m.Resolved {
+		source, err := walk("/", m.Source, m.Dir, nil)
+		if err != nil {
+			return -1, failure("open_tree", m.Source, err)
+		}
+		defer unix.Close(source)
+		from, name, more = source, "", unix.AT_EMPTY_PATH
+	}
+	fd, err := unix.OpenTree(from, name, flags|more)
 	if err != nil {
 		return -1, failure("open_tree", m.Source, err)
 	}
@@ -214,33 +226,74 @@ func sealRoot() error {
 	return nil
 }
 
-// makeTarget makes what a mount is put on. Beneath a mount made before, the host's
-// own file or directory is there already.
-func makeTarget(target string, dir bool) error {
-	if dir {
-		err := withParents(target, func() error { return unix.Mkdir(target, 0o755) })
-		if err != nil && !errors.Is(err, unix.EEXIST) {
-			return failure("mkdir", target, err)
+// makeTarget opens what a mount is put on, and makes what is missing of it. Beneath
+// a mount made before, the host's own file or directory is there already.
+func makeTarget(root string, m Mount) (int, error) {
+	fd, err := walk(root, m.Target, m.Dir, func(parent int, name string, dir bool) error {
+		if dir {
+			return unix.Mkdirat(parent, name, 0o755)
 		}
-		return nil
-	}
-	err := withParents(target, func() error {
-		fd, err := unix.Open(target, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o444)
+		fd, err := unix.Openat(parent, name, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o444)
 		if err == nil {
 			unix.Close(fd)
 		}
 		return err
 	})
-	if errors.Is(err, unix.EEXIST) {
-		var stat unix.Stat_t
-		if err := unix.Lstat(target, &stat); err == nil && stat.Mode&unix.S_IFMT != unix.S_IFLNK {
-			return nil
-		}
+	if err != nil && m.Dir {
+		return -1, failure("mkdir", m.Target, err)
 	}
 	if err != nil {
-		return failure("create", target, err)
+		return -1, failure("create", m.Target, err)
 	}
-	return nil
+	return fd, nil
+}
+
+// walk opens a path beneath top, step by step and through no link: a granted
+// folder is the host's, and another run that may write to it could put one in the
+// place of what was looked at (CVE-2021-30465). With create, what is missing is
+// made. Every kernel and outer filter has these calls, other than openat2(2).
+func walk(top, name string, dir bool, create func(parent int, name string, dir bool) error) (int, error) {
+	fd, err := unix.Open(top, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
+	parts := strings.Split(strings.TrimPrefix(path.Clean(name), "/"), "/")
+	for i, part := range parts {
+		isDir := dir || i < len(parts)-1
+		next, err := step(fd, part, isDir)
+		if errors.Is(err, unix.ENOENT) && create != nil {
+			if err = create(fd, part, isDir); err == nil || errors.Is(err, unix.EEXIST) {
+				next, err = step(fd, part, isDir)
+			}
+		}
+		unix.Close(fd)
+		if err != nil {
+			return -1, err
+		}
+		fd = next
+	}
+	return fd, nil
+}
+
+// step opens a name in a directory, ELOOP if it is a link.
+func step(dir int, name string, isDir bool) (int, error) {
+	flags := unix.O_PATH | unix.O_NOFOLLOW | unix.O_CLOEXEC
+	if isDir {
+		flags |= unix.O_DIRECTORY
+	}
+	fd, err := unix.Openat(dir, name, flags, 0)
+	if err != nil || isDir {
+		return fd, err // ENOTDIR for a link
+	}
+	var stat unix.Stat_t
+	if err = unix.Fstat(fd, &stat); err == nil && stat.Mode&unix.S_IFMT == unix.S_IFLNK {
+		err = unix.ELOOP
+	}
+	if err != nil {
+		unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
 }
 
 // withParents makes something, and the directories above it if that is what is

@@ -20,21 +20,34 @@
 //  11. end everything that is left, and take the accounts;
 //  12. decide the verdict and build the report.
 //
-// # What is promised
+// # Security
 //
-// The kernel is the wall: namespaces, the mount table, capabilities, seccomp,
-// Landlock, cgroups. The Python hook is evidence and courtesy: it lives in the
-// script's own address space, where it can be silenced and made to lie, so no
-// promise rests on it, and every event that only it saw is marked untrusted.
+// Assets: the host's files, kernel, processes and network position; sbx, its
+// report and its verdict; other runs; the caller's terminal, environment and
+// descriptors.
+//
+// Adversaries: the author of the script, with native code and any system call;
+// scripts in league; honest bugs; the files around the script; a careless caller.
+// Not whoever has the caller's rights on the host.
+//
+// Boundary: the kernel is the wall, by namespaces, the mount table, capabilities,
+// seccomp, Landlock, cgroups. The Python hook is evidence and courtesy: it lives
+// in the script's own address space, where it can be silenced and made to lie, so
+// no promise rests on it, and every event that only it saw is marked untrusted.
+// All that comes out of the jail is hostile input.
+//
+// The README has the promises, each with its mechanism and with the tests that
+// fail when it breaks. A test keeps the names in that table true, and scripts/mutate
+// takes each mechanism away to see the tests fail.
 //
 // Nothing is weaker than asked without a word: a required layer that is absent
 // ends the run before the script starts, and what the report says of a layer
 // was observed on the running process.
 //
-// # What is not promised
+// Not promised: safety against a kernel bug that is reachable through an allowed
+// call; side channels of shared hardware, and what any process can see of a shared
+// kernel (version, processor, clocks, timing); the hook's word; and anything that
+// the caller gives away: a host network, a writable host path.
 //
-// Safety against a kernel bug that is reachable through an allowed call; what
-// any process can see of a shared kernel (version, processor, clocks, timing);
-// and anything that the caller gives away: a host network, a writable host
-// path.
+// A hole is reported in private, as the README says.
 package sandbox
