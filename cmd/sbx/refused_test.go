@@ -226,19 +226,26 @@ except FileNotFoundError as e:
 	}
 }
 
-// TestClosingEverything, as daemons do, ends, and is said: the hook is not heard
-// any more. Whoever means its pipe alone is refused.
+// TestClosingEverything, as children do that become daemons, ends, and is said: the
+// hook is not heard any more. The script's first process is refused, and so is
+// whoever means the pipe alone.
 func TestClosingEverything(t *testing.T) {
-	const sweep = "import os\nos.closerange(3, 1 << 20)\nprint('done')\n"
-	o := runScript(t, sweep, "--profile", "strict")
+	o := runScript(t, `import os
+if os.fork() == 0:
+    os.setsid()
+    os.closerange(3, 1 << 20)
+    print("child", flush=True)
+    os._exit(0)
+os.wait()
+`, "--profile", "science")
 	o.wantVerdict(t, report.OK, 0)
-	if o.stdout != "done\n" {
+	if o.stdout != "child\n" {
 		t.Errorf("printed %q", o.stdout)
 	}
 	if found := o.findings("hook_closed"); len(found) != 1 || !strings.Contains(found[0].Text, "closed all descriptors") {
 		t.Errorf("findings %+v", o.report.Findings)
 	}
-	for _, call := range []string{"os.close(62)", "os.dup2(1, 62)", "os.closerange(60, 70)"} {
+	for _, call := range []string{"os.close(62)", "os.dup2(1, 62)", "os.closerange(60, 70)", "os.closerange(3, 1024)"} {
 		o := runScript(t, "import os\ntry: "+call+"\nexcept OSError as e: print(e.errno)\n", "--profile", "strict")
 		o.wantVerdict(t, report.OK, 0)
 		if len(o.findings("hook_closed"))+len(o.findings("hook_silent")) != 0 {

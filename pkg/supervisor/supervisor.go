@@ -111,6 +111,7 @@ type Supervisor struct {
 	ended    bool            // the hook said that it has ended
 	started  bool            // Python's execve was let through
 	init     int             // the process that started Python, 0 if not known
+	main     int             // its first process, in the jail's numbers
 	execErr  error
 	result   Result
 }
@@ -284,7 +285,7 @@ func (s *Supervisor) answer(n notification) {
 	}
 	decision := own(s.o.Policy.Decide(nr, n.Args), who, n.Args[0])
 	s.drain()
-	if decision.Pinned && sweeps(n) {
+	if decision.Pinned && who.nspid != s.main && sweeps(n) {
 		s.sweep(n, who)
 		return
 	}
@@ -353,7 +354,7 @@ func (s *Supervisor) launch(n notification) {
 	}
 	// Init is who Python's process descends from, and not the first thread that
 	// was heard of: where the filter allows the clone, that is Python's own.
-	_, _, _, s.init = s.tasks.status(int(n.TID))
+	_, _, s.main, s.init = s.tasks.status(int(n.TID))
 	// An answer that does not arrive starts nothing: without WAIT_KILLABLE_RECV
 	// a signal takes the call back, and it comes again.
 	s.started = s.listener.send(pass(n.ID)) == nil

@@ -10,12 +10,12 @@ import (
 	"github.com/sbxproject/sbx/pkg/pyhook"
 )
 
-// A sweep closes all descriptors but a few, as programs do before they start
-// another one (subprocess) or become a daemon: it means the hook's pipe as little
-// as any other descriptor, and goes through. The C library, where it is refused
-// close_range(2), closes what /proc/self/fd lists until the list is empty
-// (closefrom(3)): with a descriptor that cannot be closed, for ever. Whoever means
-// the pipe alone is refused.
+// A sweep closes all descriptors but a few, as children do before they become
+// another program (subprocess) or a daemon: it means the hook's pipe as little as
+// any other descriptor, and in a child it goes through. The C library, where it is
+// refused close_range(2), closes what /proc/self/fd lists until the list is empty
+// (closefrom(3)): with a descriptor that cannot be closed, for ever. The script's
+// first process is refused, and so is whoever means the pipe alone.
 //
 // A process without the pipe has a hook that nobody hears. That is known, and
 // said.
