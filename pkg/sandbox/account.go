@@ -228,3 +228,44 @@ func (x *execution) diskLimits() (size, files int64) {
 
 // hooked says whether the script runs with the hook.
 func (x *execution) hooked() bool { return x.spec.Profile.Python.Hooks != profile.HooksOff }
+
+// tasks is the most processes and threads that there were at once: by the
+// kernel's count, where it keeps one (pids.peak, Linux 6.6 on cgroup v2, 6.11 on
+// v1), else as far as they were looked at.
+func (x *execution) tasks(end *ending) int64 {
+	x.account.mu.Lock()
+	defer x.account.mu.Unlock()
+	return max(1, end.usage.PIDsPeak-x.initTasks, x.account.tasks)
+}
+
+// cpuUsed is the processor time of the whole tree so far: by the group's account,
+// or, without one, as far as the processes themselves tell.
+func (x *execution) cpuUsed() (time.Duration, error) {
+	u, err := x.group.Usage()
+	if err == nil && u.CPUUser+u.CPUSystem > 0 {
+		return u.CPUUser + u.CPUSystem, nil
+	}
+	return posture.TreeCPU("/proc", x.jail.PID)
+}
+
+// memoryUsed is what the tree holds, for a run without a cgroup. The quick sum
+// counts what processes share more than once, so what it finds too much is looked
+// at again.
+func (x *execution) memoryUsed() (int64, error) {
+	m, err := posture.MemoryBelow("/proc", x.jail.PID)
+	if err != nil {
+		return 0, err
+	}
+	files := x.account.inFiles()
+	used := m.Anonymous + m.Shared + files
+	if used > int64(x.spec.Profile.Limits.Memory) {
+		if m, err := posture.ShareBelow("/proc", x.jail.PID); err == nil {
+			// Files of the jail's file systems that are mapped are in both.
+			used = m.Anonymous + max(m.Shared, files)
+		}
+	}
+	if used > x.memoryPeak.Load() {
+		x.memoryPeak.Store(used)
+	}
+	return used, nil
+}
