@@ -140,26 +140,46 @@ func startTime(pid int) uint64 {
 	return n
 }
 
+// Site is where this host has groups made.
+type Site struct {
+	host   host
+	places places
+	why    error // there is no such place
+}
+
+// Find looks for the hierarchies of this host.
+func Find() Site { return thisHost().find() }
+
+func (h host) find() Site {
+	places, err := h.hierarchies()
+	return Site{h, places, err}
+}
+
+// Born says whether processes are born into a group (cgroup v2), which has to be
+// there before them; those of v1 are joined, and can be made meanwhile.
+func (s Site) Born() bool { return s.places.v2 != "" }
+
 // Open makes a group in every hierarchy that is there. Controllers that cannot
 // be had are absent in Layers; the error is for a host that answers nonsense.
-func Open(name string, l Limits) (*Group, error) { return thisHost().open(name, l) }
-
-func (h host) open(name string, l Limits) (*Group, error) {
-	g := &Group{host: h, name: name, layers: map[string]Layer{}, v1: map[string]string{}}
-	places, err := h.hierarchies()
-	if err != nil {
+func (s Site) Open(name string, l Limits) (*Group, error) {
+	g := &Group{host: s.host, name: name, layers: map[string]Layer{}, v1: map[string]string{}}
+	switch {
+	case s.why != nil:
 		for _, layer := range []string{layerMemory, layerCPU, layerPIDs} {
-			g.layers[layer] = Layer{State: Absent, Why: err.Error()}
+			g.layers[layer] = Layer{State: Absent, Why: s.why.Error()}
 		}
-		return g, nil
-	}
-	if places.v2 != "" {
-		g.openV2(places.v2, l)
-	} else {
-		g.openV1(places.v1, l)
+	case s.Born():
+		g.openV2(s.places.v2, l)
+	default:
+		g.openV1(s.places.v1, l)
 	}
 	return g, nil
 }
+
+// Open is Find and [Site.Open] in one.
+func Open(name string, l Limits) (*Group, error) { return Find().Open(name, l) }
+
+func (h host) open(name string, l Limits) (*Group, error) { return h.find().Open(name, l) }
 
 // Name is what the group is called in every hierarchy.
 func (g *Group) Name() string { return g.name }

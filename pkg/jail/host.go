@@ -18,15 +18,13 @@ type Spawn struct {
 	// Stdin, Stdout and Stderr are pipes of sbx's own; Events is the write end
 	// of the hook's pipe, nil without a hook.
 	Stdin, Stdout, Stderr, Events *os.File
-	CgroupDir                     *os.File   // cgroup v2: the leaf to be born in
-	CgroupTasks                   []*os.File // cgroup v1: the groups to join
+	CgroupDir                     *os.File // cgroup v2: the leaf to be born in
 }
 
 // Jail is a running init stage, as the host sees it.
 type Jail struct {
-	PID   int
-	conn  *conn
-	tasks []*os.File
+	PID  int
+	conn *conn
 }
 
 // initCaps are what init needs inside the user namespace, and loses before
@@ -63,7 +61,7 @@ func Start(s Spawn) (*Jail, error) {
 		unix.Close(pair[0])
 		return nil, &SetupError{Op: "clone", Path: "the jail's namespaces", Errno: errnoOf(err), Text: err.Error()}
 	}
-	return &Jail{PID: pid, conn: &conn{fd: pair[0]}, tasks: s.CgroupTasks}, nil
+	return &Jail{PID: pid, conn: &conn{fd: pair[0]}}, nil
 }
 
 // Build tells the init stage what to build.
@@ -106,10 +104,10 @@ func (s Spawn) sysProcAttr() *syscall.SysProcAttr {
 // configure sends the Config with its descriptors, and the bytes of its files.
 func (j *Jail) configure(b *Blueprint, trees []int) error {
 	var fds []int
-	for _, f := range j.tasks {
+	for _, f := range b.Tasks {
 		fds = append(fds, int(f.Fd()))
 	}
-	b.Config.CgroupTasks, b.Config.MountTrees = len(j.tasks), len(trees)
+	b.Config.CgroupTasks, b.Config.MountTrees = len(b.Tasks), len(trees)
 	if err := j.conn.send(&b.Config, append(fds, trees...)...); err != nil {
 		return err
 	}

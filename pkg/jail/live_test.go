@@ -556,7 +556,7 @@ func TestStageSaysWhatItCouldNotDo(t *testing.T) {
 			SetupError{Op: "execve", Path: ScriptDir + "/probe.py", Errno: unix.EACCES},
 		},
 		"a cgroup that takes nobody": {
-			func(_ *Blueprint, s *Spawn) { s.CgroupTasks = []*os.File{full} },
+			func(b *Blueprint, _ *Spawn) { b.Tasks = []*os.File{full} },
 			SetupError{Op: "join cgroup", Path: "tasks", Errno: unix.ENOSPC},
 		},
 		"a filter that is damaged": {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"maps"
 	"math"
+	"os"
 	"path"
 	"slices"
 	"strconv"
@@ -77,6 +78,9 @@ type Blueprint struct {
 	Writable  []string // mounts that the script may write to
 	Landlock  bool     // a rule set is asked for
 	EventPipe bool
+	// Tasks are the groups of cgroup v1 to join, by their `tasks` files. They are no
+	// part of the plan: whoever made them adds them.
+	Tasks []*os.File
 }
 
 // Namespaces are the CLONE_NEW* flags of the init stage of a run under this

@@ -5,8 +5,9 @@
 //
 //  1. find the interpreter and read the program, a script, a directory, or a
 //     workspace: what is wrong with them is said before anything is started;
-//  2. make the run's cgroup;
-//  3. clone the init stage into new namespaces; while it comes up,
+//  2. make the run's cgroup, where processes are born into it;
+//  3. clone the init stage into new namespaces; while it comes up, make the groups
+//     of cgroup v1, which Python joins,
 //  4. learn what of the host the interpreter needs, and compile the system-call
 //     policy (from the cache, where they are known);
 //  5. plan the jail: a pure function from profile, interpreter and program;

@@ -56,6 +56,7 @@ type execution struct {
 	write   []jail.Grant
 	policy  *seccomp.Policy
 	layers  *layers
+	site    cgroup.Site
 	group   *cgroup.Group
 	pipes   *pipes
 	jail    *jail.Jail
@@ -114,8 +115,11 @@ func Run(ctx context.Context, spec Spec) (*report.Report, error) {
 	if err := x.choose(ctx); err != nil { // 1
 		return nil, err
 	}
-	if err := x.makeGroup(); err != nil { // 2
-		return nil, err
+	x.site = cgroup.Find()
+	if x.site.Born() {
+		if err := x.makeGroup(); err != nil { // 2
+			return nil, err
+		}
 	}
 	x.interrupted = func() error { return context.Cause(ctx) }
 	if err := x.enter(ctx); err != nil { // 3, 4, 5, 6, 7
@@ -210,7 +214,7 @@ const (
 // makeGroup makes the run's cgroup, and says what of it is missing.
 func (x *execution) makeGroup() error {
 	l := x.spec.Profile.Limits
-	group, err := cgroup.Open(cgroup.Name(), cgroup.Limits{Memory: int64(l.Memory), PIDs: l.PIDs, CPUPercent: l.CPUPercent})
+	group, err := x.site.Open(cgroup.Name(), cgroup.Limits{Memory: int64(l.Memory), PIDs: l.PIDs, CPUPercent: l.CPUPercent})
 	if err != nil {
 		return &Error{Op: "make cgroup", Err: err, Hint: layerHint("cgroup.memory")}
 	}
@@ -229,8 +233,8 @@ func (x *execution) makeGroup() error {
 	return nil
 }
 
-// enter starts the init stage, plans the jail while that comes up, and waits
-// until it stands.
+// enter starts the init stage, makes a group that is joined later and plans the
+// jail while that comes up, and waits until it stands.
 func (x *execution) enter(ctx context.Context) error {
 	if err := x.spawn(); err != nil { // 3
 		return err
@@ -241,10 +245,16 @@ func (x *execution) enter(ctx context.Context) error {
 	})
 	x.unwatch = context.AfterFunc(ctx, func() { x.ender.end(causeInterrupted) })
 	x.startTimer = time.AfterFunc(startLimit, func() { x.ender.end(causeStart) })
+	if x.group == nil {
+		if err := x.makeGroup(); err != nil {
+			return err
+		}
+	}
 	blueprint, err := x.plan() // 4, 5
 	if err != nil {
 		return err
 	}
+	blueprint.Tasks = x.group.Tasks()
 	x.phase("plan")
 	x.rlimits, x.disks = blueprint.Config.Rlimits, x.scratch(blueprint)
 	if err := x.jail.Build(blueprint); err != nil { // 6
@@ -302,11 +312,14 @@ func (x *execution) spawn() error {
 	if err := p.give(x.ids.UID, x.ids.GID); err != nil {
 		return &Error{Op: "give the script its streams", Err: err, Hint: "as root, sbx makes its pipes the jail's (fchown(2)): it needs CAP_CHOWN, or run it as a plain user"}
 	}
-	x.jail, err = jail.Start(jail.Spawn{
+	spawn := jail.Spawn{
 		IDs: x.ids, Namespaces: jail.Namespaces(x.spec.Profile),
 		Stdin: p.stdin, Stdout: p.stdout, Stderr: p.stderr, Events: p.events,
-		CgroupDir: x.group.V2Dir(), CgroupTasks: x.group.Tasks(),
-	})
+	}
+	if x.group != nil {
+		spawn.CgroupDir = x.group.V2Dir()
+	}
+	x.jail, err = jail.Start(spawn)
 	p.closeJail()
 	if err != nil {
 		return jailError(err)
