@@ -44,7 +44,7 @@ fuzz: bootstrap ## every fuzz target for FUZZTIME each
 bench: build ## cold start against python3 and bubblewrap, interleaved and paired
 	@scripts/bench
 
-mutate: bootstrap ## take each mechanism of the security table away and see its tests fail (ten minutes, as root)
+mutate: bootstrap ## take each mechanism of the security table away and see its tests fail (a quarter of an hour, as root)
 	@scripts/mutate
 
 golden: bootstrap ## rewrite the golden files from what the code does now
