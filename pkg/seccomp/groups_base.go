@@ -47,7 +47,7 @@ func descriptorRules() []profile.Rule {
 			when("a pipe; O_EXCL would make it a notification queue of the kernel (CVE-2022-0995)", "pipe2",
 				none(1, unix.O_EXCL)),
 		},
-		each("record locks need a writable descriptor, the rest concerns the descriptor only", []string{"fcntl"}, 1, fcntl...),
+		each("record locks, of which one for writing needs a writable descriptor; the rest concerns the descriptor only", []string{"fcntl"}, 1, fcntl...),
 		each("requests that change at most the descriptor's own flags", []string{"ioctl"}, 1, ioctl...),
 	)
 }
