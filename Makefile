@@ -52,7 +52,7 @@ bench: build ## cold start against python3 and bubblewrap, interleaved and paire
 soak: build ## runs without a pause for SOAK seconds: throughput, and what stays behind
 	@scripts/soak --seconds $(SOAK)
 
-mutate: bootstrap ## take each mechanism of the security table away and see its tests fail (ten minutes, as root)
+mutate: bootstrap ## take each mechanism of the security table away and see its tests fail (a quarter of an hour, as root)
 	@scripts/mutate
 
 golden: bootstrap ## rewrite the golden files from what the code does now

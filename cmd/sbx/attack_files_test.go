@@ -166,16 +166,13 @@ return sorted({answer(430, b"nosuchfs", 0), answer(428, -1, bad, 1), answer(429,
 import fcntl
 return fcntl.flock(open(os.__file__), fcntl.LOCK_SH | fcntl.LOCK_NB)`,
 			strict: "EPERM", observe: "got", control: "got", op: "flock"},
+		// Not promised (README): SQLite's write-ahead log asks the same question of
+		// its own files, and a filter sees no difference.
 		{name: "a record lock that another run has on a shared file", code: `
 import fcntl, struct
 lock = fcntl.fcntl(open(HOST["locked"]), fcntl.F_GETLK, struct.pack("hhqqi4x", fcntl.F_WRLCK, 0, 42, 1, 0))
 return struct.unpack("hhqqi4x", lock)[0] == fcntl.F_RDLCK`,
-			strict: "EPERM", observe: "got True", control: "got True", op: "fcntl"},
-		{name: "the same, of open files", code: `
-import fcntl, struct
-lock = fcntl.fcntl(open(HOST["locked"]), 36, struct.pack("hhqqi4x", fcntl.F_WRLCK, 0, 42, 1, 0))
-return struct.unpack("hhqqi4x", lock)[0] == fcntl.F_RDLCK`,
-			strict: "EPERM", observe: "got True", control: "got True"},
+			strict: "got True", control: "got True"},
 		{name: "its own record lock on a shared file, for writing", code: `
 import fcntl
 return fcntl.lockf(open(HOST["locked"]), fcntl.LOCK_EX | fcntl.LOCK_NB)`,

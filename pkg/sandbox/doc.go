@@ -47,8 +47,9 @@
 //
 // Not promised: safety against a kernel bug that is reachable through an allowed
 // call; side channels of shared hardware, and what any process can see of a shared
-// kernel (version, processor, clocks, timing); the hook's word; and anything that
-// the caller gives away: a host network, a writable host path.
+// kernel (version, processor, clocks, timing, record locks on a file that two runs
+// can read); the hook's word; and anything that the caller gives away: a host
+// network, a writable host path.
 //
 // A hole is reported in private, as the README says.
 package sandbox

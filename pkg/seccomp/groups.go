@@ -31,10 +31,9 @@ func Groups() []Group {
 		{"sockets-inet", "internet and unix sockets; the network namespace bounds what they reach", slices.Concat(
 			socketPairRules(), inetRules(),
 		)},
-		{"locks", "whole-file locks, and questions about locks: on a shared file they are a channel to other runs", append(
-			[]profile.Rule{allow("a lock on a shared read-only file can be seen by other runs", "flock")},
-			each("a record lock for reading on a shared file can be seen by other runs", []string{"fcntl"}, 1, unix.F_GETLK, unix.F_OFD_GETLK)...,
-		)},
+		{"locks", "whole-file locks: on a shared file they are a channel to other runs", []profile.Rule{
+			allow("a lock on a shared read-only file can be seen by other runs", "flock"),
+		}},
 		{"inotify", "file change notification: on a shared file it shows what others open", []profile.Rule{
 			allow("watching a shared file shows when others use it",
 				"inotify_init", "inotify_init1", "inotify_add_watch", "inotify_rm_watch"),

@@ -21,12 +21,10 @@ func memoryRules() []profile.Rule {
 
 func descriptorRules() []profile.Rule {
 	// Not F_NOTIFY and leases (they show what others do with a shared file), not
-	// F_SETOWN and F_SETSIG (signals to a process of choice), and not the questions
-	// about record locks: a lock for reading, which every reader can take, shows in
-	// the answer to another run. They are in the group locks.
+	// F_SETOWN and F_SETSIG (signals to a process of choice).
 	fcntl := []uint64{
 		unix.F_DUPFD, unix.F_GETFD, unix.F_SETFD, unix.F_GETFL, unix.F_SETFL,
-		unix.F_SETLK, unix.F_SETLKW, unix.F_OFD_SETLK, unix.F_OFD_SETLKW,
+		unix.F_GETLK, unix.F_SETLK, unix.F_SETLKW, unix.F_OFD_GETLK, unix.F_OFD_SETLK, unix.F_OFD_SETLKW,
 		unix.F_DUPFD_CLOEXEC, unix.F_SETPIPE_SZ, unix.F_GETPIPE_SZ,
 	}
 	// Not TIOCSTI and its like, which type into a terminal.
@@ -49,7 +47,7 @@ func descriptorRules() []profile.Rule {
 			when("a pipe; O_EXCL would make it a notification queue of the kernel (CVE-2022-0995)", "pipe2",
 				none(1, unix.O_EXCL)),
 		},
-		each("a record lock that others would feel needs a writable descriptor, the rest concerns the descriptor only", []string{"fcntl"}, 1, fcntl...),
+		each("record locks, of which one for writing needs a writable descriptor; the rest concerns the descriptor only", []string{"fcntl"}, 1, fcntl...),
 		each("requests that change at most the descriptor's own flags", []string{"ioctl"}, 1, ioctl...),
 	)
 }
