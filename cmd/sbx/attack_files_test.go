@@ -24,7 +24,7 @@ return [f for f in HOST["files"] if os.path.exists(f)] and open(HOST["files"][0]
 return open("/etc/shadow", "rb").read(1) != b""`,
 			strict: "ENOENT", control: "got True", plain: "EACCES"},
 		{name: "homes, configuration, sockets and other file systems", code: `
-return [d for d in ("/root/.ssh", "/root/.bashrc", "/run", "/var", "/boot", "/sys", "/mnt", "/srv", "/media", "/etc/ssh", "/etc/machine-id", "/etc/resolv.conf")
+return [d for d in ("/run", "/var", "/boot", "/sys", "/mnt", "/srv", "/media", "/etc/ssh", "/etc/machine-id", "/etc/resolv.conf")
         if os.path.lexists(d)] != []`,
 			strict: "got False", control: "got True"},
 		{name: "links to the host's files", code: `
