@@ -97,6 +97,13 @@ func (a *account) add(f footprint, tasks int64) {
 	a.tasks = max(a.tasks, tasks)
 }
 
+// seen is the largest memory that was looked at.
+func (a *account) seen() int64 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return max(a.largest.total, a.baseline)
+}
+
 // inFiles is what the writable file systems hold now. They are memory.
 func (a *account) inFiles() (bytes int64) {
 	a.mu.Lock()

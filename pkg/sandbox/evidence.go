@@ -78,8 +78,8 @@ func (x *execution) evidence(end *ending) report.Evidence {
 		OutputLimit: int64(l.Output), OutputBytes: max(x.out.result().Bytes, x.err.result().Bytes),
 		Uncaught: end.sup.Hook.Uncaught, UncaughtType: end.sup.Hook.UncaughtType, UncaughtMessage: end.sup.Hook.UncaughtMessage,
 	}
-	if e.MemoryPeak == 0 {
-		e.MemoryPeak = x.memoryPeak.Load()
+	if e.MemoryPeak == 0 { // before Linux 5.19 cgroup v2 keeps none: the most that was seen
+		e.MemoryPeak = max(x.memoryPeak.Load(), x.account.seen())
 	}
 	_, _, e.Full, e.FullOf = x.account.disksUsed()
 	e.TmpSize, e.TmpFiles = int64(l.TmpSize), l.TmpInodes
