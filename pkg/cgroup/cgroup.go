@@ -51,6 +51,7 @@ type Layer struct {
 	State    State
 	Observed string // what the kernel says, read back
 	Why      string // why it is absent
+	Fix      string // what brings it back; "" where that is what always does
 }
 
 // The names of the layers.
@@ -153,6 +154,7 @@ func (h host) open(name string, l Limits) (*Group, error) {
 		}
 		return g, nil
 	}
+	g.host.wants = places.wants
 	if places.v2 != "" {
 		g.openV2(places.v2, l)
 	} else {
@@ -204,7 +206,7 @@ func (s setting) write(dir string) (string, error) {
 // note records how the settings of a layer went; where one failed it is absent.
 func (g *Group) note(layer, observed string, err error) {
 	if err != nil {
-		g.layers[layer] = Layer{State: Absent, Why: refusal(err)}
+		g.layers[layer] = Layer{State: Absent, Why: refusal(err), Fix: fix(err)}
 		return
 	}
 	if have := g.layers[layer]; have.State == Absent {
@@ -310,6 +312,14 @@ func refusal(err error) string {
 		help = ": the group of this process is not visible here; mount the cgroup file system that it is in"
 	}
 	return err.Error() + help
+}
+
+// fix is what to do, where it is not to get a group delegated.
+func fix(err error) string {
+	if errors.Is(err, unix.EROFS) {
+		return "mount cgroups writable (mount -o remount,rw /sys/fs/cgroup; in a container, have its manager do so), or run sbx outside the container"
+	}
+	return ""
 }
 
 // killTime bounds how long Kill and Close wait for the kernel.
