@@ -194,7 +194,7 @@ func TestWaitingForInput(t *testing.T) {
 	}
 	defer r.Close()
 	defer w.Close()
-	o := invokeWith(t, r, "run", "--profile", "strict", "--timeout", "1.5", "--stdin", "-", script(t, "import time\nname = input()"))
+	o := invokeWith(t, r, "run", "--profile", "strict", "--timeout", "3", "--stdin", "-", script(t, "import time\nname = input()"))
 	o.wantVerdict(t, report.WallTimeLimit, 124)
 	finding, hint := "near_miss.stdin", "waiting for input"
 	if _, err := os.Stat("/proc/self/syscall"); err != nil { // an architecture without it, such as User-Mode Linux

@@ -51,6 +51,7 @@ type Layer struct {
 	State    State
 	Observed string // what the kernel says, read back
 	Why      string // why it is absent
+	Fix      string // what brings it back; "" where that is what always does
 }
 
 // The names of the layers.
@@ -163,6 +164,7 @@ func (s Site) Born() bool { return s.places.v2 != "" }
 // be had are absent in Layers; the error is for a host that answers nonsense.
 func (s Site) Open(name string, l Limits) (*Group, error) {
 	g := &Group{host: s.host, name: name, layers: map[string]Layer{}, v1: map[string]string{}}
+	g.host.wants = s.places.wants
 	switch {
 	case s.why != nil:
 		for _, layer := range []string{layerMemory, layerCPU, layerPIDs} {
@@ -224,7 +226,7 @@ func (s setting) write(dir string) (string, error) {
 // note records how the settings of a layer went; where one failed it is absent.
 func (g *Group) note(layer, observed string, err error) {
 	if err != nil {
-		g.layers[layer] = Layer{State: Absent, Why: refusal(err)}
+		g.layers[layer] = Layer{State: Absent, Why: refusal(err), Fix: fix(err)}
 		return
 	}
 	if have := g.layers[layer]; have.State == Absent {
@@ -330,6 +332,14 @@ func refusal(err error) string {
 		help = ": the group of this process is not visible here; mount the cgroup file system that it is in"
 	}
 	return err.Error() + help
+}
+
+// fix is what to do, where it is not to get a group delegated.
+func fix(err error) string {
+	if errors.Is(err, unix.EROFS) {
+		return "mount cgroups writable (mount -o remount,rw /sys/fs/cgroup; in a container, have its manager do so), or run sbx outside the container"
+	}
+	return ""
 }
 
 // killTime bounds how long Kill and Close wait for the kernel.

@@ -16,6 +16,9 @@ import (
 type places struct {
 	v2 string            // "" where v2 has none of the controllers
 	v1 map[string]string // by controller
+	// wants is the controller without which a group of v2 is of no use: memory, which
+	// "" stands for, or pids where the hierarchy has no memory at all.
+	wants string
 	// v1Tops are the mount points of these.
 	v1Tops map[string]string
 }
@@ -24,6 +27,7 @@ type places struct {
 type host struct {
 	self     string // the directory with our mountinfo and cgroup
 	pid, uid int
+	wants    string   // see places
 	buses    []string // addresses at which systemd --user may be asked
 	// A cgroup file system fills what it makes, and removes it with its files.
 	mkdir, rmdir func(dir string) error
@@ -49,8 +53,10 @@ func (h host) hierarchies() (places, error) {
 		return places{}, fmt.Errorf("find our cgroup: %w", err)
 	}
 	p := parsePlaces(string(mounts), string(own))
-	if p.v2 != "" && !controls(p.v2) {
-		p.v2 = ""
+	if p.v2 != "" && !controls(p.v2, "memory") {
+		if p.wants = "pids"; len(p.v1) > 0 || !controls(p.v2, p.wants) {
+			p.v2, p.wants = "", ""
+		}
 	}
 	if p.v2 == "" && len(p.v1) == 0 {
 		return p, errors.New("no cgroup hierarchy with controllers is mounted")
@@ -58,11 +64,11 @@ func (h host) hierarchies() (places, error) {
 	return p, nil
 }
 
-// controls says whether the hierarchy of this group has the memory controller;
-// hosts with v1 mount an empty v2 beside it.
-func controls(group string) bool {
+// controls says whether the hierarchy of this group has a controller; hosts with v1
+// mount an empty v2 beside it.
+func controls(group, controller string) bool {
 	data, err := os.ReadFile(filepath.Join(mountOf(group), "cgroup.controllers"))
-	return err == nil && slices.Contains(strings.Fields(string(data)), "memory")
+	return err == nil && slices.Contains(strings.Fields(string(data)), controller)
 }
 
 // parsePlaces joins mountinfo (proc_pid_mountinfo(5)) with /proc/self/cgroup

@@ -17,7 +17,7 @@ import (
 func (g *Group) openV2(own string, l Limits) {
 	if why := g.findV2(own); why != nil {
 		for _, layer := range []string{layerMemory, layerCPU, layerPIDs} {
-			g.layers[layer] = Layer{State: Absent, Why: refusal(why)}
+			g.layers[layer] = Layer{State: Absent, Why: refusal(why), Fix: fix(why)}
 		}
 		return
 	}
@@ -26,6 +26,9 @@ func (g *Group) openV2(own string, l Limits) {
 	for _, c := range []struct{ name, layer string }{{"memory", layerMemory}, {"pids", layerPIDs}, {"cpu", layerCPU}} {
 		if err != nil || !slices.Contains(controllers, c.name) {
 			g.layers[c.layer] = Layer{State: Absent, Why: fmt.Sprintf("controller %s is not delegated to %s", c.name, filepath.Dir(g.v2))}
+			if c.layer == layerMemory && g.host.wants != "" {
+				g.layers[c.layer] = noMemory(mountOf(own))
+			}
 			continue
 		}
 		g.note(c.layer, g.where(), nil)
@@ -37,6 +40,14 @@ func (g *Group) openV2(own string, l Limits) {
 		for _, layer := range []string{layerMemory, layerCPU, layerPIDs} {
 			g.note(layer, "", err)
 		}
+	}
+}
+
+// noMemory is for a hierarchy that has no memory controller at its very top.
+func noMemory(top string) Layer {
+	return Layer{
+		State: Absent, Why: "memory is not in " + top + "/cgroup.controllers: the kernel was booted without this controller, or this container has none",
+		Fix: "boot without cgroup_disable=memory (with cgroup_enable=memory where the kernel's makers disable it, as for the Raspberry Pi); in a container, have the memory controller delegated to it",
 	}
 }
 
@@ -76,13 +87,13 @@ func (g *Group) leafV2(in level) error {
 		return &os.PathError{Op: "mkdir", Path: dir, Err: err}
 	}
 	have, err := os.ReadFile(filepath.Join(dir, "cgroup.controllers"))
-	if err != nil || !slices.Contains(strings.Fields(string(have)), "memory") {
+	if err != nil || !slices.Contains(strings.Fields(string(have)), in.controller()) {
 		_ = g.host.rmdir(dir)
 		if err == nil {
 			err = refused
 		}
 		if err == nil {
-			err = fmt.Errorf("%s hands on no memory controller", in.dir)
+			err = fmt.Errorf("%s hands on no %s controller", in.dir, in.controller())
 		}
 		return err
 	}

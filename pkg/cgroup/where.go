@@ -1,6 +1,7 @@
 package cgroup
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -19,6 +20,7 @@ type level struct {
 	refused error    // why no directory can be made in it
 	has     []string // controllers that it has
 	hands   []string // and those that it hands on
+	wants   string   // the controller without which it is of no use; "" is memory
 	members []int    // its processes
 	root    bool     // of the whole hierarchy, not only of what this mount shows
 }
@@ -32,6 +34,8 @@ const (
 	afterMove       // as well, once this process has moved out
 )
 
+func (l level) controller() string { return cmp.Or(l.wants, "memory") }
+
 // judge says whether a run's group can be made in a level. A group other than
 // the root of the hierarchy hands on no memory controller while processes are in
 // it (cgroup-v2.rst, "No Internal Process Constraint"). Controllers that know
@@ -43,9 +47,9 @@ func (l level) judge(self int) (place, error) {
 	switch {
 	case l.refused != nil:
 		return unfit, l.refused
-	case !slices.Contains(l.has, "memory"):
-		return unfit, fmt.Errorf("%s has no memory controller", l.dir)
-	case slices.Contains(l.hands, "memory"), l.root, len(l.members) == 0:
+	case !slices.Contains(l.has, l.controller()):
+		return unfit, fmt.Errorf("%s has no %s controller", l.dir, l.controller())
+	case slices.Contains(l.hands, l.controller()), l.root, len(l.members) == 0:
 		return ready, nil
 	case len(others) == 0:
 		return afterMove, nil
@@ -55,7 +59,7 @@ func (l level) judge(self int) (place, error) {
 
 // look reads a level.
 func (h host) look(dir string) level {
-	l := level{dir: dir}
+	l := level{dir: dir, wants: h.wants}
 	if err := unix.Access(dir, unix.W_OK); err != nil {
 		l.refused = &os.PathError{Op: "mkdir in", Path: dir, Err: err}
 		return l

@@ -331,6 +331,14 @@ func (s *starter) thread() {
 	// Never unlocked: the thread carries the filter for good, and the runtime
 	// starts further threads from a clean one.
 	runtime.LockOSThread()
+	if unix.Gettid() == unix.Getpid() {
+		// The main goroutine had been moved to another thread before it was locked.
+		// The main thread must stay free of the filter: before Linux 6.11 the
+		// listener hangs up only when the last task is reaped (seccomp_filter_release
+		// in release_task), and who reaps this one waits for that first.
+		go s.thread()
+		select {}
+	}
 	listener, err := restrictThread(s.cfg, s.tasks, s.seen)
 	s.limited <- limited{listener, err}
 	if err != nil {

@@ -1,6 +1,7 @@
 package pystack
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"iter"
@@ -9,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/sbxproject/sbx/pkg/event"
 )
@@ -194,7 +197,7 @@ func (r *Reader) Calibrate(pid, nstid int) {
 	t := &target{memory: r.memory, pid: pid}
 	th, runtime, err := r.find(t, nstid)
 	if err != nil {
-		r.off = fmt.Errorf("a stack that is known could not be read: %w", err)
+		r.off = fmt.Errorf("a stack that is known could not be read: %w", cmp.Or(r.denied(pid), err))
 		return
 	}
 	var got []event.Location
@@ -208,6 +211,22 @@ func (r *Reader) Calibrate(pid, nstid int) {
 		return
 	}
 	r.proven, r.runtime = true, runtime
+}
+
+// denied is the kernel's refusal to let us read a process, nil where it lets us.
+func (r *Reader) denied(pid int) error {
+	if _, ok := r.memory.(vm); !ok {
+		return nil
+	}
+	for at := range r.places(pid) {
+		var b [1]byte
+		local := []unix.Iovec{{Base: &b[0], Len: 1}}
+		_, err := unix.ProcessVMReadv(pid, local, []unix.RemoteIovec{{Base: uintptr(at), Len: 1}}, 0)
+		if errors.Is(err, unix.EPERM) {
+			return fmt.Errorf("process_vm_readv: %w", err)
+		}
+	}
+	return nil
 }
 
 // prove is what is left where no known stack could be read: a thread, which is

@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -20,10 +21,11 @@ type layers struct {
 	required map[string]bool
 	degraded map[string]bool // the caller accepts their absence
 	seen     map[string]report.Layer
+	fixes    map[string]string // for absent ones, where layerHint would not help
 }
 
 func newLayers(require, allowDegraded []string) (*layers, error) {
-	l := &layers{required: map[string]bool{}, degraded: map[string]bool{}, seen: map[string]report.Layer{}}
+	l := &layers{required: map[string]bool{}, degraded: map[string]bool{}, seen: map[string]report.Layer{}, fixes: map[string]string{}}
 	for _, list := range []struct {
 		names []string
 		to    map[string]bool
@@ -64,7 +66,7 @@ func (l *layers) missing(names ...string) *Error {
 		}
 		return &Error{
 			Op: "required layer " + name, Err: fmt.Errorf("absent: %s", why),
-			Hint: layerHint(name) + "; or accept the loss with --allow-degraded " + name,
+			Hint: cmp.Or(l.fixes[name], layerHint(name)) + "; or accept the loss with --allow-degraded " + name,
 		}
 	}
 	return nil

@@ -224,6 +224,7 @@ func (x *execution) makeGroup() error {
 			x.layers.active(name, layer.Observed)
 		} else {
 			x.layers.absent(name, layer.Why)
+			x.layers.fixes[name] = layer.Fix
 		}
 	}
 	x.phase("cgroup")

@@ -89,7 +89,17 @@ func liveFilter() seccomp.Program {
 	)}
 }
 
+// initStage keeps its main thread unrestricted, as sbx does: before Linux 6.11 a
+// filter is in use until its last task is reaped, and a main thread is reaped by
+// the test, which waits for the end of the listener first.
 func initStage() error {
+	runtime.LockOSThread()
+	done := make(chan error)
+	go func() { done <- restrictedThread() }()
+	return <-done
+}
+
+func restrictedThread() error {
 	runtime.LockOSThread()
 	if dir := os.Getenv(dirVariable); dir != "" {
 		sealed := dir + "/sealed"
