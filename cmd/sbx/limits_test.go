@@ -48,16 +48,16 @@ print("done")
 
 var limitTable = []limited{
 	// Wall-clock time.
-	{"an endless loop", "", sec("0.4"), "x = 1\nwhile True: pass", report.WallTimeLimit, 124, "at script.py:2; it had used", "", false},
+	{"an endless loop", "", sec("1"), "x = 1\nwhile True: pass", report.WallTimeLimit, 124, "at script.py:2; it had used", "", false},
 	{"asleep", "", sec("1.5"), "import time; time.sleep(1e6)", report.WallTimeLimit, 124, "waiting, not computing", "asleep", false},
 	{"signals ignored", "", sec("1.5"), ignoreSignals + "time.sleep(1e6)", report.WallTimeLimit, 124, "limit 1.50 s", "asleep", false},
-	{"a call of C that never returns", "", sec("0.4"), "sum(iter(int, 1))", report.WallTimeLimit, 124, "a loop that never ends", "", false},
+	{"a call of C that never returns", "", sec("1"), "sum(iter(int, 1))", report.WallTimeLimit, 124, "a loop that never ends", "", false},
 	{"stopped", "", sec("1.5"), "import os, signal; os.kill(os.getpid(), signal.SIGSTOP)", report.WallTimeLimit, 124, "limit 1.50 s", "asleep", false},
 	{"a deadlock", "", sec("1.5"), "import threading; l = threading.Lock(); l.acquire(); l.acquire()", report.WallTimeLimit, 124, "waiting, not computing", "asleep", false},
-	{"an endless thread", "", sec("0.4"), "import threading\ndef f():\n    while True: pass\nthreading.Thread(target=f).start()", report.WallTimeLimit, 124, "a loop that never ends", "", false},
-	{"an atexit handler that never ends", "", sec("0.4"), "import atexit\ndef f():\n    while True: pass\natexit.register(f)", report.WallTimeLimit, 124, "a loop that never ends", "", false},
-	{"a child that never ends", "science", sec("0.5"), "import os\nif os.fork() == 0:\n    while True: pass\nos.wait()", report.WallTimeLimit, 124, "a loop that never ends", "", false},
-	{"a traceback that never ends", "", sec("0.4"), "import sys\ndef hook(*a):\n    while True: pass\nsys.excepthook = hook\n1 / 0", report.WallTimeLimit, 124, "a loop that never ends", "", false},
+	{"an endless thread", "", sec("1"), "import threading\ndef f():\n    while True: pass\nthreading.Thread(target=f).start()", report.WallTimeLimit, 124, "a loop that never ends", "", false},
+	{"an atexit handler that never ends", "", sec("1"), "import atexit\ndef f():\n    while True: pass\natexit.register(f)", report.WallTimeLimit, 124, "a loop that never ends", "", false},
+	{"a child that never ends", "science", sec("1"), "import os\nif os.fork() == 0:\n    while True: pass\nos.wait()", report.WallTimeLimit, 124, "a loop that never ends", "", false},
+	{"a traceback that never ends", "", sec("1"), "import sys\ndef hook(*a):\n    while True: pass\nsys.excepthook = hook\n1 / 0", report.WallTimeLimit, 124, "a loop that never ends", "", false},
 
 	// Processor time.
 	{"processor time", "", cpu("0.3"), "def f():\n    while True: pass\nf()", report.CPUTimeLimit, 124, "at script.py:2 in f", "", false},

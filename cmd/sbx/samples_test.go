@@ -29,7 +29,7 @@ func TestSamples(t *testing.T) {
 		{"restricted_import", nil, report.Exception, 1},
 		{"file_operations", nil, report.OK, 0},
 		{"network", []string{"--restricted-imports", ""}, report.OK, 0},
-		{"endless_loop", []string{"--timeout", "0.5"}, report.WallTimeLimit, 124},
+		{"endless_loop", []string{"--timeout", "1.5"}, report.WallTimeLimit, 124},
 		{"exception", nil, report.Exception, 1},
 	}
 	for _, tt := range tests {

@@ -239,7 +239,7 @@ def main():
 main()
 `
 	for version, exe := range interpreters(t) {
-		for name, limit := range map[string][]string{"wall": {"--timeout", "0.7"}, "cpu": {"--cpu-time", "0.4"}} {
+		for name, limit := range map[string][]string{"wall": {"--timeout", "1.5"}, "cpu": {"--cpu-time", "0.4"}} {
 			t.Run(version+", "+name, func(t *testing.T) {
 				t.Parallel()
 				o := runScript(t, program, append([]string{"--profile", "strict", "--python", exe}, limit...)...)
