@@ -155,6 +155,11 @@ for tid in range(1, 40):
             call(234, 1, tid, signal)  # tgkill
 for signal in range(1, 65):
     call(62, 1, signal)  # kill
+# While a handler runs, what it blocks is not ignored: it waits, and kills another thread.
+for _ in range(20):
+    for signal in range(1, 65):
+        call(62, 1, 23)  # SIGURG, which Go's runtime handles
+        call(62, 1, signal)
 print("still here")
 `, "--profile", profile, "--hooks", "off", "--cpu-time", "60", "--timeout", "60")
 			o.wantVerdict(t, report.OK, 0)

@@ -138,15 +138,19 @@ func runInit(control *conn) (*Exit, error) {
 // that comes from inside from PID 1 unless PID 1 handles it (pid_namespaces(7)),
 // and the runtime handles nearly all of them: with its handlers the script could
 // end its jail, and so choose its verdict. And what the caller ignores must not
-// reach Python: execve(2) keeps it. SIGURG stays the runtime's, whose scheduler
-// sends it to its own threads, and it ends nothing.
+// reach Python: execve(2) keeps it.
+//
+// Not even SIGURG stays the runtime's, whose scheduler does without: while its
+// handler runs on the main thread all signals are blocked there, one that is blocked
+// is not ignored, however it is handled (sig_ignored in kernel/signal.c), and goes to
+// another thread, where its default ends the process (complete_signal).
 func defaultSignals() error {
 	const last = 64                       // _NSIG
 	var fallback [4]uintptr               // struct kernel_sigaction: SIG_DFL, no flags, no mask
 	const size = unsafe.Sizeof(uint64(0)) // of a sigset
 	for s := uintptr(1); s <= last; s++ {
 		switch unix.Signal(s) {
-		case unix.SIGKILL, unix.SIGSTOP, unix.SIGURG:
+		case unix.SIGKILL, unix.SIGSTOP:
 			continue
 		}
 		_, _, errno := unix.RawSyscall6(unix.SYS_RT_SIGACTION, s, uintptr(unsafe.Pointer(&fallback)), 0, size, 0, 0)
