@@ -60,11 +60,11 @@ var limitTable = []limited{
 	{"a traceback that never ends", "", sec("1"), "import sys\ndef hook(*a):\n    while True: pass\nsys.excepthook = hook\n1 / 0", report.WallTimeLimit, 124, "a loop that never ends", "", false},
 
 	// Processor time.
-	{"processor time", "", cpu("0.3"), "def f():\n    while True: pass\nf()", report.CPUTimeLimit, 124, "at script.py:2 in f", "", false},
-	{"processor time in C", "", cpu("0.3"), "sum(iter(int, 1))", report.CPUTimeLimit, 124, "limit 0.30 s", "", false},
-	{"processor time of threads", "", cpu("0.4"), "import hashlib, threading\ndef f():\n    while True: hashlib.pbkdf2_hmac('sha256', b'x', b'y', 200000)\nfor _ in range(3): threading.Thread(target=f).start()", report.CPUTimeLimit, 124, "--cpu-time", "", false},
-	{"processor time of a child", "science", cpu("0.4"), "import os\nif os.fork() == 0:\n    while True: pass\nos.wait()", report.CPUTimeLimit, 124, "--cpu-time", "", false},
-	{"processor time of children that nobody reaps", "science", cpu("0.6"), "import os, signal, time\nsignal.signal(signal.SIGCHLD, signal.SIG_IGN)\nwhile True:\n    if os.fork() == 0:\n        end = time.process_time() + 0.1\n        while time.process_time() < end: pass\n        os._exit(0)\n    time.sleep(0.1)", report.CPUTimeLimit, 124, "--cpu-time", "", true},
+	{"processor time", "", cpu("1"), "def f():\n    while True: pass\nf()", report.CPUTimeLimit, 124, "at script.py:2 in f", "", false},
+	{"processor time in C", "", cpu("1"), "sum(iter(int, 1))", report.CPUTimeLimit, 124, "limit 1 s", "", false},
+	{"processor time of threads", "", cpu("1"), "import hashlib, threading\ndef f():\n    while True: hashlib.pbkdf2_hmac('sha256', b'x', b'y', 200000)\nfor _ in range(3): threading.Thread(target=f).start()", report.CPUTimeLimit, 124, "--cpu-time", "", false},
+	{"processor time of a child", "science", cpu("1"), "import os\nif os.fork() == 0:\n    while True: pass\nos.wait()", report.CPUTimeLimit, 124, "--cpu-time", "", false},
+	{"processor time of children that nobody reaps", "science", cpu("1.2"), "import os, signal, time\nsignal.signal(signal.SIGCHLD, signal.SIG_IGN)\nwhile True:\n    if os.fork() == 0:\n        end = time.process_time() + 0.1\n        while time.process_time() < end: pass\n        os._exit(0)\n    time.sleep(0.1)", report.CPUTimeLimit, 124, "--cpu-time", "", true},
 
 	// Memory.
 	{"a list that grows", "", mem("64"), "x = []\nwhile True: x.append(bytearray(1 << 20))", report.MemoryLimit, 137, "raise --memory", "", false},
@@ -82,7 +82,7 @@ var limitTable = []limited{
 	{"threads without end", "", nil, "import threading\ne = threading.Event()\nwhile True: threading.Thread(target=e.wait, daemon=True).start()", report.Exception, 1, "raise --pids", "near_miss.pids", false},
 	{"threads without end that are caught", "", nil, "import threading\ne = threading.Event()\ntry:\n    while True: threading.Thread(target=e.wait, daemon=True).start()\nexcept RuntimeError: e.set()", report.OK, 0, "", "near_miss.pids", true},
 	{"processes without end", "science", []string{"--pids", "24"}, "import os, time\nwhile True:\n    if os.fork() == 0: time.sleep(60)", report.Exception, 1, "raise --pids", "near_miss.pids", true},
-	{"a fork bomb", "science", append(sec("1"), "--pids", "24"), "import os\nwhile True:\n    try: os.fork()\n    except OSError: pass", report.WallTimeLimit, 124, "limit 1 s", "near_miss.pids", true},
+	{"a fork bomb", "science", append(sec("3"), "--pids", "24"), "import os\nwhile True:\n    try: os.fork()\n    except OSError: pass", report.WallTimeLimit, 124, "limit 3 s", "near_miss.pids", true},
 	{"a process where there are none", "", nil, "import os; os.fork()", report.Exception, 1, "another profile", "", false},
 	{"a daemon that holds the output", "science", nil, daemon, report.OK, 0, "", "", false},
 
