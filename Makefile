@@ -12,7 +12,7 @@ FUZZTIME ?= 30s
 SOAK    ?= 120
 SCRIPT  ?= testdata/py/tour.py
 
-.PHONY: help bootstrap build run test test-cgroup2 lint fmt vet fuzz bench soak mutate golden clean
+.PHONY: help bootstrap build run test test-cgroup2 test-kernel lint fmt vet fuzz bench soak mutate golden clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ test: bootstrap ## all tests, race detector on: as root and as a plain user wher
 
 test-cgroup2: bootstrap ## limits and verdicts on a real cgroup v2, as root, plain user and under systemd (in User-Mode Linux)
 	@scripts/test-cgroup2
+
+test-kernel: bootstrap ## jail, limits, stacks and promises on Debian's stock kernel, and hosts that refuse (in QEMU)
+	@scripts/test-kernel
 
 lint: bootstrap ## golangci-lint with the rules of .golangci.yml
 	@go run $(LINT) run ./...

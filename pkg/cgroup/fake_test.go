@@ -300,6 +300,32 @@ func TestV2SwapFileIsOptional(t *testing.T) {
 	}
 }
 
+// TestV2WithoutMemoryAtAll: a kernel that was booted with cgroup_disable=memory
+// still bounds processes. With v1 beside it, that has the last word.
+func TestV2WithoutMemoryAtAll(t *testing.T) {
+	f := newFakeV2(t)
+	put(t, filepath.Join(f.top, "cgroup.controllers"), "cpuset cpu io pids\n")
+	for _, dir := range []string{"user", "user/me"} {
+		put(t, filepath.Join(f.top, dir, "cgroup.controllers"), "cpu pids\n")
+	}
+	f.hands = map[string]string{"": "cpu pids", "user": "cpu pids"}
+	g, err := f.open("sbx-1-1-1-1", Limits{Memory: 64 << 20, PIDs: 8, CPUPercent: 50})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.Close()
+	l := g.Layers()
+	if l[layerPIDs].State != Active || l[layerCPU].State != Active {
+		t.Errorf("layers %+v, want pids and cpu active", l)
+	}
+	if m := l[layerMemory]; m.State != Absent || !strings.Contains(m.Why, "cgroup.controllers") || !strings.Contains(m.Fix, "cgroup_disable=memory") {
+		t.Errorf("memory is %+v", m)
+	}
+	if g.V2Dir() == nil {
+		t.Error("nobody can be started in the group")
+	}
+}
+
 func TestV2HierarchyWithoutControllersIsNotUsed(t *testing.T) {
 	f := newFakeV2(t)
 	put(t, filepath.Join(f.top, "cgroup.controllers"), "hugetlb misc\n")
@@ -557,6 +583,15 @@ func FuzzParseKeys(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestFixOfAReadOnlyMount(t *testing.T) {
+	if got := fix(&os.PathError{Op: "mkdir in", Path: "/sys/fs/cgroup", Err: unix.EROFS}); !strings.Contains(got, "remount,rw") {
+		t.Errorf("EROFS: %q", got)
+	}
+	if got := fix(unix.EACCES); got != "" {
+		t.Errorf("EACCES: %q, want what always helps", got)
+	}
 }
 
 func TestRefusalSaysWhatHelps(t *testing.T) {

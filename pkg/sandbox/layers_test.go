@@ -91,6 +91,20 @@ func TestMissingNamesTheFirstOfThoseThatWereAskedFor(t *testing.T) {
 	}
 }
 
+func TestAFixOfItsOwnIsTheHint(t *testing.T) {
+	l, err := newLayers([]string{"cgroup.memory", "cgroup.pids"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.fixes["cgroup.memory"] = "boot otherwise"
+	if hint := l.missing("cgroup.memory").Hint; hint != "boot otherwise; or accept the loss with --allow-degraded cgroup.memory" {
+		t.Errorf("hint %q", hint)
+	}
+	if hint := l.missing("cgroup.pids").Hint; !strings.HasPrefix(hint, layerHint("cgroup.pids")) {
+		t.Errorf("hint %q", hint)
+	}
+}
+
 func TestLastWordOnALayerCounts(t *testing.T) {
 	l, err := newLayers([]string{"cgroupns"}, nil)
 	if err != nil {
