@@ -220,7 +220,7 @@ func TestMemoryFigures(t *testing.T) {
 			{"many small values", "x = [b'%%d' %% i * (1 << 12) for i in range(1000, 1000 + %d * 64)]\n"},
 		} {
 			t.Run(fmt.Sprintf("%s of %d MiB", kind.name, mib), func(t *testing.T) {
-				o := runScript(t, fmt.Sprintf(kind.code+"import time; time.sleep(0.15)", mib), "--profile", "strict")
+				o := runScript(t, fmt.Sprintf(kind.code+"import time; time.sleep(0.6)", mib), "--profile", "strict")
 				o.wantVerdict(t, report.OK, 0)
 				m := o.report.Usage.Memory
 				want := float64(int64(mib) << 20)
