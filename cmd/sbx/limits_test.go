@@ -49,11 +49,11 @@ print("done")
 var limitTable = []limited{
 	// Wall-clock time.
 	{"an endless loop", "", sec("1"), "x = 1\nwhile True: pass", report.WallTimeLimit, 124, "at script.py:2; it had used", "", false},
-	{"asleep", "", sec("1.5"), "import time; time.sleep(1e6)", report.WallTimeLimit, 124, "waiting, not computing", "asleep", false},
-	{"signals ignored", "", sec("1.5"), ignoreSignals + "time.sleep(1e6)", report.WallTimeLimit, 124, "limit 1.50 s", "asleep", false},
+	{"asleep", "", sec("4"), "import time; time.sleep(1e6)", report.WallTimeLimit, 124, "waiting, not computing", "asleep", false},
+	{"signals ignored", "", sec("4"), ignoreSignals + "time.sleep(1e6)", report.WallTimeLimit, 124, "limit 4 s", "asleep", false},
 	{"a call of C that never returns", "", sec("1"), "sum(iter(int, 1))", report.WallTimeLimit, 124, "a loop that never ends", "", false},
-	{"stopped", "", sec("1.5"), "import os, signal; os.kill(os.getpid(), signal.SIGSTOP)", report.WallTimeLimit, 124, "limit 1.50 s", "asleep", false},
-	{"a deadlock", "", sec("1.5"), "import threading; l = threading.Lock(); l.acquire(); l.acquire()", report.WallTimeLimit, 124, "waiting, not computing", "asleep", false},
+	{"stopped", "", sec("4"), "import os, signal; os.kill(os.getpid(), signal.SIGSTOP)", report.WallTimeLimit, 124, "limit 4 s", "asleep", false},
+	{"a deadlock", "", sec("4"), "import threading; l = threading.Lock(); l.acquire(); l.acquire()", report.WallTimeLimit, 124, "waiting, not computing", "asleep", false},
 	{"an endless thread", "", sec("1"), "import threading\ndef f():\n    while True: pass\nthreading.Thread(target=f).start()", report.WallTimeLimit, 124, "a loop that never ends", "", false},
 	{"an atexit handler that never ends", "", sec("1"), "import atexit\ndef f():\n    while True: pass\natexit.register(f)", report.WallTimeLimit, 124, "a loop that never ends", "", false},
 	{"a child that never ends", "science", sec("1"), "import os\nif os.fork() == 0:\n    while True: pass\nos.wait()", report.WallTimeLimit, 124, "a loop that never ends", "", false},
