@@ -124,7 +124,7 @@ func (x *execution) noStack(denied uint64) (confidence, text string) {
 	case errors.Is(err, pystack.ErrUnsupported):
 		return report.High, fmt.Sprintf("refused calls have the line that the hook gave, or none: %v", err)
 	case errors.Is(err, unix.EPERM): // ptrace(2), "Ptrace access mode checking"
-		return report.High, fmt.Sprintf("the memory of the script's processes may not be read: refused calls have the line that the hook gave, or none, arguments in memory are shown as addresses, and what only the mounts refused is listed as let through: %v; see sysctl kernel.yama.ptrace_scope (3 forbids it to everybody, until the next boot)", err)
+		return report.High, fmt.Sprintf("the memory of the script's processes may not be read: refused calls have the line that the hook gave, or none, arguments in memory are shown as addresses, what only the mounts refused is listed as let through, and nobody sees that the script waits for its input: %v; see sysctl kernel.yama.ptrace_scope (3 forbids it to everybody, until the next boot)", err)
 	}
 	return report.High, fmt.Sprintf("the stacks of this run could not be relied on and were not read: %v", err)
 }
