@@ -10,7 +10,6 @@ import (
 
 	"github.com/sbxproject/sbx/pkg/jail"
 	"github.com/sbxproject/sbx/pkg/posture"
-	"github.com/sbxproject/sbx/pkg/profile"
 	"github.com/sbxproject/sbx/pkg/report"
 )
 
@@ -129,7 +128,7 @@ func (a *account) disksUsed() (bytes, files int64, full, of string) {
 }
 
 // scratch are the writable file systems that are the jail's own.
-func (x *execution) scratch(b *jail.Blueprint) []string {
+func scratch(b *jail.Blueprint) []string {
 	var out []string
 	for _, m := range b.Config.Mounts {
 		if m.Kind == jail.MountTmpfs && m.Attr&unix.MOUNT_ATTR_RDONLY == 0 {
@@ -177,9 +176,7 @@ func (x *execution) footprint() (f footprint, tasks int64) {
 		}
 	}
 	if !memory {
-		if n, err := x.memoryUsed(); err == nil {
-			f = footprint{total: n, anonymous: n}
-		}
+		f, _ = x.processesHold()
 	}
 	if !pids {
 		tasks, _ = posture.TasksBelow("/proc", x.jail.PID)
@@ -195,13 +192,11 @@ func (x *execution) held(layer string) bool {
 // begun is called when the script is about to begin: what is in use by then is
 // the interpreter's own.
 func (x *execution) begun() {
-	memory, cpu, err := x.group.Now()
+	memory, _, err := x.group.Now()
 	if err != nil || !x.held("cgroup.memory") {
 		memory, _ = x.memoryUsed()
 	}
-	if cpu == 0 {
-		cpu, _ = x.cpuUsed()
-	}
+	cpu, _ := x.cpuUsed()
 	a := x.account
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -233,9 +228,6 @@ func (x *execution) diskLimits() (size, files int64) {
 	return n * int64(l.TmpSize), n * l.TmpInodes
 }
 
-// hooked says whether the script runs with the hook.
-func (x *execution) hooked() bool { return x.spec.Profile.Python.Hooks != profile.HooksOff }
-
 // tasks is the most processes and threads that there were at once: by the
 // kernel's count, where it keeps one (pids.peak, Linux 6.6 on cgroup v2, 6.11 on
 // v1), else as far as they were looked at.
@@ -248,31 +240,36 @@ func (x *execution) tasks(end *ending) int64 {
 // cpuUsed is the processor time of the whole tree so far: by the group's account,
 // or, without one, as far as the processes themselves tell.
 func (x *execution) cpuUsed() (time.Duration, error) {
-	u, err := x.group.Usage()
-	if err == nil && u.CPUUser+u.CPUSystem > 0 {
-		return u.CPUUser + u.CPUSystem, nil
+	if _, cpu, err := x.group.Now(); err == nil && cpu > 0 {
+		return cpu, nil
 	}
 	return posture.TreeCPU("/proc", x.jail.PID)
 }
 
-// memoryUsed is what the tree holds, for a run without a cgroup. The quick sum
-// counts what processes share more than once, so what it finds too much is looked
-// at again.
+// memoryUsed is what the tree holds, for a run without a cgroup.
 func (x *execution) memoryUsed() (int64, error) {
+	f, err := x.processesHold()
+	if err == nil {
+		x.account.add(f, 0)
+	}
+	return f.total, err
+}
+
+// processesHold adds up what the processes say that they hold, and their files in
+// memory. The quick sum counts what processes share more than once, so what it
+// finds too much is looked at again.
+func (x *execution) processesHold() (footprint, error) {
 	m, err := posture.MemoryBelow("/proc", x.jail.PID)
 	if err != nil {
-		return 0, err
+		return footprint{}, err
 	}
 	files := x.account.inFiles()
-	used := m.Anonymous + m.Shared + files
-	if used > int64(x.spec.Profile.Limits.Memory) {
-		if m, err := posture.ShareBelow("/proc", x.jail.PID); err == nil {
+	shared := m.Shared + files
+	if limit := int64(x.spec.Profile.Limits.Memory); limit > 0 && m.Anonymous+shared > limit {
+		if exact, err := posture.ShareBelow("/proc", x.jail.PID); err == nil {
 			// Files of the jail's file systems that are mapped are in both.
-			used = m.Anonymous + max(m.Shared, files)
+			m, shared = exact, max(exact.Shared, files)
 		}
 	}
-	if used > x.memoryPeak.Load() {
-		x.memoryPeak.Store(used)
-	}
-	return used, nil
+	return footprint{total: m.Anonymous + shared, anonymous: m.Anonymous, file: shared}, nil
 }

@@ -79,7 +79,7 @@ func (x *execution) evidence(end *ending) report.Evidence {
 		Uncaught: end.sup.Hook.Uncaught, UncaughtType: end.sup.Hook.UncaughtType, UncaughtMessage: end.sup.Hook.UncaughtMessage,
 	}
 	if e.MemoryPeak == 0 { // before Linux 5.19 cgroup v2 keeps none: the most that was seen
-		e.MemoryPeak = max(x.memoryPeak.Load(), x.account.seen())
+		e.MemoryPeak = x.account.seen()
 	}
 	_, _, e.Full, e.FullOf = x.account.disksUsed()
 	e.TmpSize, e.TmpFiles = int64(l.TmpSize), l.TmpInodes

@@ -98,21 +98,20 @@ func (x *execution) observeLimits(pid int) {
 // the tasks of the namespace (user_namespaces(7), since Linux 5.14). The init stage
 // keeps its own limit, or a thread bomb would keep it from reaping.
 func (x *execution) boundProcesses(pid int) error {
-	limit := x.spec.Profile.Limits.PIDs
-	if limit == 0 {
-		return nil
-	}
+	limit, held := x.spec.Profile.Limits.PIDs, x.held("cgroup.pids")
 	x.initTasks = 1
-	if held := x.held("cgroup.pids"); !held || x.group.V2Dir() != nil {
+	if !held || x.group.V2Dir() != nil {
 		own, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", x.jail.PID))
 		if err != nil {
 			return err
 		}
 		x.initTasks = int64(len(own))
-		if !held {
-			n := uint64(limit + x.initTasks)
-			return unix.Prlimit(pid, unix.RLIMIT_NPROC, &unix.Rlimit{Cur: n, Max: n}, nil)
-		}
+	}
+	switch n := uint64(limit + x.initTasks); {
+	case limit == 0:
+		return nil
+	case !held:
+		return unix.Prlimit(pid, unix.RLIMIT_NPROC, &unix.Rlimit{Cur: n, Max: n}, nil)
 	}
 	observed, err := x.group.BoundProcesses(limit + x.initTasks)
 	if err != nil {

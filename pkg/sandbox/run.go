@@ -9,7 +9,6 @@ import (
 	"runtime"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -81,7 +80,6 @@ type execution struct {
 	served      chan error
 	observed    chan struct{} // closed when Python was observed, its execve waiting
 	execAt      time.Time     // and let through then
-	memoryPeak  atomic.Int64  // the most that the watch over memory saw
 	refused     refused       // what made causeDenials
 	initTasks   int64         // tasks of the init stage in the group
 	readsInput  bool          // when sbx ended it, it waited for its input
@@ -137,6 +135,9 @@ func Run(ctx context.Context, spec Spec) (*report.Report, error) {
 	end := x.finish(ctx, exit, cause) // 11
 	return x.report(end), nil         // 12
 }
+
+// hooked says whether the script runs with the hook.
+func (x *execution) hooked() bool { return x.spec.Profile.Python.Hooks != profile.HooksOff }
 
 // phase notes how long the start has taken so far.
 func (x *execution) phase(name string) {
@@ -257,7 +258,7 @@ func (x *execution) enter(ctx context.Context) error {
 	}
 	blueprint.Tasks = x.group.Tasks()
 	x.phase("plan")
-	x.rlimits, x.disks = blueprint.Config.Rlimits, x.scratch(blueprint)
+	x.rlimits, x.disks = blueprint.Config.Rlimits, scratch(blueprint)
 	if err := x.jail.Build(blueprint); err != nil { // 6
 		return jailError(err)
 	}

@@ -80,7 +80,6 @@ type Result struct {
 	Notifications uint64
 	Denied        uint64
 	Unexplained   uint64
-	Sweeps        uint64 // calls that closed whatever is open, the hook's pipe included
 	Findings      []Finding
 	Hook          pyhook.Stats // zero without a hook
 }

@@ -35,7 +35,6 @@ func sweeps(n notification) bool {
 
 // sweep lets a sweep through.
 func (s *Supervisor) sweep(n notification, who task) {
-	s.result.Sweeps++
 	// Until it executes a program, a child of vfork(2) is its parent with other
 	// descriptors, and nothing in it has a hook.
 	_, _, _, parent := s.tasks.status(who.tgid)
