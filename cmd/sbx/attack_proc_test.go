@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -10,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -213,7 +216,7 @@ return os.waitpid(pid, 0)[1]`,
 	})
 }
 
-// TestAttackInitHoldsNothing: after Python was started nothing of the stage is
+// TestAttackInitHoldsNothing: once Python was started nothing of the stage is
 // left that it could reach (CVE-2016-9962): seen from outside, init is not
 // dumpable, and holds no descriptor but its end of the control socket.
 func TestAttackInitHoldsNothing(t *testing.T) {
@@ -228,9 +231,17 @@ func TestAttackInitHoldsNothing(t *testing.T) {
 				}
 				return
 			}
-			for _, name := range descriptorsOf(t, init) {
-				if !strings.HasPrefix(name, "socket:") && !strings.HasPrefix(name, "anon_inode:[event") {
-					t.Errorf("init holds %s", name)
+			// It lets go as soon as execve(2) has returned; by then a machine with much
+			// to do may have let the script say its first word.
+			for deadline := time.Now().Add(10 * time.Second); ; {
+				held := slices.DeleteFunc(descriptorsOf(t, init), func(name string) bool {
+					return strings.HasPrefix(name, "socket:") || strings.HasPrefix(name, "anon_inode:[event")
+				})
+				if len(held) == 0 {
+					break
+				}
+				if time.Now().After(deadline) {
+					t.Fatalf("init holds %s", held)
 				}
 			}
 			env, err := os.ReadFile(procFile(init, "environ"))
@@ -351,6 +362,9 @@ func descriptorsOf(t *testing.T, pid int) []string {
 	var out []string
 	for _, e := range entries {
 		to, err := os.Readlink(filepath.Join(procFile(pid, "fd"), e.Name()))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // closed meanwhile
+		}
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -61,12 +61,17 @@ const (
 	layerPIDs   = "cgroup.pids"
 )
 
-// Usage is what a group has used so far.
+// Usage is what a group has used so far. The parts of its memory are read between
+// two looks at the whole, of which Memory is the smaller one: a tree that grows
+// meanwhile would else be known for a size whose parts nobody has seen.
 type Usage struct {
 	CPUUser, CPUSystem time.Duration
 	Memory, MemoryPeak int64 // bytes; MemoryPeak is 0 where the kernel does not keep it
 	Anon, File, Kernel int64 // parts of Memory
+	Droppable          int64 // the part of File that is also on a disk
+	Reread             int64 // bytes of files that had to be read anew, after they were dropped
 	PIDs, PIDsPeak     int64 // PIDsPeak is 0 where the kernel does not count it
+	MajorFaults        int64 // page faults that waited for a disk
 	Throttled          time.Duration
 }
 
@@ -503,6 +508,16 @@ func (r *reader) keys(dir, file string) map[string]int64 {
 	var data []byte
 	data, r.err = os.ReadFile(filepath.Join(dir, file))
 	return parseKeys(string(data))
+}
+
+// rereads are the bytes that were read anew, by memory.stat. Before Linux 5.9 it
+// has one number for pages of files and of swap space.
+func rereads(stat map[string]int64, of string) int64 {
+	pages, ok := stat[of+"workingset_refault_file"]
+	if !ok {
+		pages = stat[of+"workingset_refault"]
+	}
+	return pages * int64(os.Getpagesize())
 }
 
 func parseKeys(data string) map[string]int64 {

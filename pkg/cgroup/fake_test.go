@@ -358,7 +358,7 @@ func groupsBelow(t *testing.T, top string) []string {
 var accounts = map[string]string{
 	"cpu.stat":       "usage_usec 30000\nuser_usec 20000\nsystem_usec 10000\nnr_periods 9\nnr_throttled 3\nthrottled_usec 7000\n",
 	"memory.current": "1000\n", "memory.peak": "4000\n",
-	"memory.stat":   "anon 100\nfile 200\nkernel 300\nslab 5\n",
+	"memory.stat":   "anon 100\nfile 200\nkernel 300\nslab 5\nactive_file 30\ninactive_file 70\nworkingset_refault_anon 4\nworkingset_refault_file 9\npgmajfault 6\n",
 	"memory.events": "low 0\nhigh 0\nmax 12\noom 2\noom_kill 1\noom_group_kill 1\n",
 	"pids.current":  "2\n", "pids.peak": "8\n", "pids.events": "max 5\n",
 }
@@ -366,7 +366,7 @@ var accounts = map[string]string{
 func TestV2Accounts(t *testing.T) {
 	full := Usage{
 		CPUUser: 20 * time.Millisecond, CPUSystem: 10 * time.Millisecond, Throttled: 7 * time.Millisecond,
-		Memory: 1000, MemoryPeak: 4000, Anon: 100, File: 200, Kernel: 300, PIDs: 2, PIDsPeak: 8,
+		Memory: 1000, MemoryPeak: 4000, Anon: 100, File: 200, Kernel: 300, Droppable: 100, Reread: 9 * int64(os.Getpagesize()), MajorFaults: 6, PIDs: 2, PIDsPeak: 8,
 	}
 	events := Events{OOMKills: 1, MemMax: 12, PIDsMax: 5}
 	for _, c := range []struct {
@@ -383,8 +383,17 @@ func TestV2Accounts(t *testing.T) {
 		},
 		{
 			"Linux 5.15 does not count the kernel's part",
-			func(f *fakeV2) { f.content["memory.stat"] = "anon 100\nfile 200\n" },
+			func(f *fakeV2) {
+				f.content["memory.stat"] = strings.ReplaceAll(f.content["memory.stat"], "kernel 300\n", "")
+			},
 			func(u *Usage) { u.Kernel = 0 }, events,
+		},
+		{
+			"Linux 5.8 counts together what is read anew",
+			func(f *fakeV2) {
+				f.content["memory.stat"] = strings.NewReplacer("workingset_refault_anon 4\n", "", "refault_file", "refault").Replace(f.content["memory.stat"])
+			},
+			func(*Usage) {}, events,
 		},
 		{
 			"without the cpu controller there is no throttling",

@@ -121,10 +121,13 @@ func (g *Group) usageV1() (Usage, error) {
 		u.Throttled = time.Duration(r.keys(dir, "cpu.stat")["throttled_time"])
 	}
 	if dir, ok := g.v1["memory"]; ok {
-		u.MemoryPeak = r.number(dir, "memory.max_usage_in_bytes")
-		u.Memory = r.number(dir, "memory.usage_in_bytes")
+		before := r.number(dir, "memory.usage_in_bytes")
 		stat := r.keys(dir, "memory.stat")
 		u.Anon, u.File = stat["total_rss"], stat["total_cache"]
+		u.Droppable, u.Reread = stat["total_active_file"]+stat["total_inactive_file"], rereads(stat, "total_")
+		u.MajorFaults = stat["total_pgmajfault"]
+		u.Memory = min(before, r.number(dir, "memory.usage_in_bytes"))
+		u.MemoryPeak = r.number(dir, "memory.max_usage_in_bytes")
 		u.Kernel = r.optional(dir, "memory.kmem.usage_in_bytes")
 	}
 	if dir, ok := g.v1["pids"]; ok {

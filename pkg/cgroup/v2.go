@@ -141,9 +141,12 @@ func (g *Group) usageV2() (Usage, error) {
 		Throttled: time.Duration(cpu["throttled_usec"]) * time.Microsecond,
 	}
 	if g.layers[layerMemory].State == Active {
+		before := r.number(g.v2, "memory.current")
 		stat := r.keys(g.v2, "memory.stat")
 		u.Anon, u.File, u.Kernel = stat["anon"], stat["file"], stat["kernel"]
-		u.Memory = r.number(g.v2, "memory.current")
+		u.Droppable, u.Reread = stat["active_file"]+stat["inactive_file"], rereads(stat, "")
+		u.MajorFaults = stat["pgmajfault"]
+		u.Memory = min(before, r.number(g.v2, "memory.current"))
 		u.MemoryPeak = r.optional(g.v2, "memory.peak") // Linux 5.19
 	}
 	if g.layers[layerPIDs].State == Active {

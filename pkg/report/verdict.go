@@ -39,7 +39,7 @@ type Evidence struct {
 	// Error is why sbx itself failed in the middle of a run.
 	Error string
 	// EndedBy is what made sbx end the run: "" (nothing), "wall", "cpu",
-	// "memory", "output", "denials", "interrupted".
+	// "memory", "thrashing", "output", "denials", "interrupted".
 	EndedBy string
 	// Caller is the signal that made the caller's interrupt, "SIGINT".
 	Caller string
@@ -56,6 +56,8 @@ type Evidence struct {
 	MemoryPeak             int64
 	MemoryHits             int64 // allocations that met the limit
 	OOMKills               int64
+	Reread                 int64         // bytes of its programs and files that were dropped and read anew
+	Thrashed               time.Duration // in the last of this time
 	PIDsLimit, PIDsRefused int64
 	OutputLimit            int64
 	OutputBytes            int64  // of the larger stream
@@ -121,6 +123,10 @@ func decide(e Evidence) Outcome {
 		return Outcome{MemoryLimit,
 			fmt.Sprintf("out of memory: sbx ended the script (limit %s, last seen %s; no cgroup held the limit, so sbx looked now and then)", byteSize(e.MemoryLimit), byteSize(e.MemoryPeak)),
 			"look for a list or text that grows without end; if it needs more, raise --memory"}
+	case e.EndedBy == "thrashing":
+		return Outcome{MemoryLimit,
+			fmt.Sprintf("out of memory: sbx ended the script (limit %s, highest use %s; it got nowhere: in %s %s of its programs and files were dropped and read anew)", byteSize(e.MemoryLimit), byteSize(e.MemoryPeak), seconds(e.Thrashed), byteSize(e.Reread)),
+			noMemoryLeft}
 	case e.EndedBy == "output":
 		return Outcome{OutputLimit,
 			fmt.Sprintf("it printed more than %s to one stream (%d bytes)", byteSize(e.OutputLimit), e.OutputBytes),

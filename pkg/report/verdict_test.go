@@ -157,6 +157,7 @@ var classifications = []classified{
 	{"the same refusal too often", ended("denials", func(e *Evidence) { e.Denials, e.Same, e.Tried = 11, 6, "import os" }), PolicyKill, 159, null, "SIGKILL", "same thing 6 times", "--max-same-denial"},
 	{"out of memory", killed("SIGKILL", oom(1)), MemoryLimit, 137, null, "SIGKILL", "limit 256 MiB, highest use 256 MiB, 1 process killed", "--memory"},
 	{"out of memory by the watch", ended("memory"), MemoryLimit, 137, null, "SIGKILL", "no cgroup held the limit", "--memory"},
+	{"out of memory, and no headway", ended("thrashing", func(e *Evidence) { e.MemoryPeak, e.Reread, e.Thrashed = e.MemoryLimit, 90<<20, 2*time.Second }), MemoryLimit, 137, null, "SIGKILL", "highest use 256 MiB; it got nowhere: in 2 s 90 MiB of its programs and files were", "--memory"},
 	{"out of memory with all its processes", killed("SIGKILL", oom(4)), MemoryLimit, 137, null, "SIGKILL", "4 processes killed", "--memory"},
 	{"out of memory, and init with it", killed("SIGKILL", oom(1), initLost), MemoryLimit, 137, null, "SIGKILL", "ended the script", "--memory"},
 	{"out of memory and all processor time", killed("SIGKILL", oom(1), used(7*time.Second, 7*time.Second)), MemoryLimit, 137, null, "SIGKILL", "out of memory", "--memory"},

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sbxproject/sbx/pkg/cgroup"
 	"github.com/sbxproject/sbx/pkg/jail"
 	"github.com/sbxproject/sbx/pkg/posture"
 	"github.com/sbxproject/sbx/pkg/report"
@@ -140,6 +141,7 @@ func scratch(b *jail.Blueprint) []string {
 
 // watchAccount looks at the run until ctx ends.
 func (x *execution) watchAccount(ctx context.Context) {
+	var t thrashing
 	every := firstLook
 	timer := time.NewTimer(every)
 	defer timer.Stop()
@@ -149,39 +151,37 @@ func (x *execution) watchAccount(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		x.lookAtUse()
+		u := x.lookAtUse()
+		if seen, yes := t.look(time.Now(), u, int64(x.spec.Profile.Limits.Memory)); yes {
+			x.thrashed = seen
+			x.ender.end(causeThrashing)
+			return
+		}
 		every = min(2*every, lastLook)
 		timer.Reset(every)
 	}
 }
 
-// lookAtUse notes what the run uses now.
-func (x *execution) lookAtUse() {
-	f, tasks := x.footprint()
-	x.account.add(f, tasks)
-	x.account.inFiles()
-}
-
-// footprint is what the tree holds now: by its group, or by what its processes
-// say of themselves.
-func (x *execution) footprint() (f footprint, tasks int64) {
+// lookAtUse notes what the tree holds now: by its group, whose accounts it
+// returns, or by what its processes say of themselves.
+func (x *execution) lookAtUse() (u cgroup.Usage) {
 	memory, pids := x.held("cgroup.memory"), x.held("cgroup.pids")
 	if memory || pids {
-		u, err := x.group.Usage()
-		if err == nil && memory {
-			f = footprint{u.Memory, u.Anon, u.File, u.Kernel}
-		}
-		if err == nil && pids {
-			tasks = u.PIDs - x.initTasks
+		var err error
+		if u, err = x.group.Usage(); err != nil {
+			u = cgroup.Usage{}
 		}
 	}
+	f, tasks := footprint{u.Memory, u.Anon, u.File, u.Kernel}, u.PIDs-x.initTasks
 	if !memory {
 		f, _ = x.processesHold()
 	}
 	if !pids {
 		tasks, _ = posture.TasksBelow("/proc", x.jail.PID)
 	}
-	return f, tasks
+	x.account.add(f, tasks)
+	x.account.inFiles()
+	return u
 }
 
 // held says whether a layer was observed to be at work.

@@ -16,6 +16,7 @@ const (
 	causeWall        cause = "wall"
 	causeCPU         cause = "cpu"
 	causeMemory      cause = "memory"
+	causeThrashing   cause = "thrashing"
 	causeOutput      cause = "output"
 	causeDenials     cause = "denials"
 	causeInterrupted cause = "interrupted"

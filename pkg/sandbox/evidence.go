@@ -87,6 +87,7 @@ func (x *execution) evidence(end *ending) report.Evidence {
 	if begun := x.account.begun; !begun.IsZero() {
 		e.BegunWall, e.BegunCPU = begun.Sub(x.execAt), x.account.cpuBegun
 	}
+	e.Reread, e.Thrashed = x.thrashed.bytes, x.thrashed.time
 	e.Tried, e.Same, e.Denials = x.refused.what, x.refused.same, x.refused.sum
 	e.Stderr, e.SitePackages = string(x.err.end(lastWords)), x.spec.Profile.Python.SitePackages
 	if end.cause == causeInterrupted {

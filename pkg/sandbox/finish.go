@@ -109,7 +109,7 @@ func (x *execution) kill(c cause) {
 	default: // the script has not begun
 	}
 	x.jail.Kill()
-	op := map[cause]string{causeWall: "wall_time", causeCPU: "cpu_time", causeMemory: "memory", causeOutput: "output", causeDenials: "denials", causeInterrupted: "interrupt", causeSupervisor: "supervisor"}[c]
+	op := map[cause]string{causeWall: "wall_time", causeCPU: "cpu_time", causeMemory: "memory", causeThrashing: "memory", causeOutput: "output", causeDenials: "denials", causeInterrupted: "interrupt", causeSupervisor: "supervisor"}[c]
 	x.recorder.Record(event.Event{
 		Time: time.Since(x.start), Layer: event.Supervisor, Category: event.Resource, Op: op, Target: op, Verdict: event.Killed,
 	})

@@ -81,6 +81,7 @@ type execution struct {
 	observed    chan struct{} // closed when Python was observed, its execve waiting
 	execAt      time.Time     // and let through then
 	refused     refused       // what made causeDenials
+	thrashed    thrashed      // and causeThrashing
 	initTasks   int64         // tasks of the init stage in the group
 	readsInput  bool          // when sbx ended it, it waited for its input
 	cpuAtKill   time.Duration // what the tree had used when sbx ended it, where no group counts
@@ -271,7 +272,7 @@ func (x *execution) enter(ctx context.Context) error {
 	x.phase("jail")
 	x.supervisor = supervisor.New(supervisor.Options{
 		Listener: listener, Policy: x.policy, Recorder: x.recorder, Start: x.start,
-		Writable: blueprint.Writable, Hook: x.pipes.fromHook, OnExec: x.observe, OnBegin: x.begun, OnEnd: x.lookAtUse,
+		Writable: blueprint.Writable, Hook: x.pipes.fromHook, OnExec: x.observe, OnBegin: x.begun, OnEnd: func() { x.lookAtUse() },
 		Stacks: x.stacks, Calibration: x.calibration, Trace: x.spec.Profile.Trace,
 	})
 	return x.judge() // 7
