@@ -68,6 +68,7 @@ var limitTable = []limited{
 
 	// Memory.
 	{"a list that grows", "", mem("64"), "x = []\nwhile True: x.append(bytearray(1 << 20))", report.MemoryLimit, 137, "raise --memory", "", false},
+	{"memory that is used up bit by bit", "", mem("64"), "import time\ndef hold():\n    x = []\n    while True:\n        x.append(bytearray(1 << 20))\n        time.sleep(0.02)\nhold()", report.MemoryLimit, 137, "in use it was at script.py:", "", true},
 	{"a text that grows", "", mem("64"), "s = 'x' * 1024\nwhile True: s += s", report.MemoryLimit, 137, "64 MiB", "", false},
 	{"one large value", "", mem("64"), "x = b'x' * (1 << 28)", report.MemoryLimit, 137, "64 MiB", "", false},
 	{"memory of threads", "", mem("64"), "import threading\nx = []\ndef f():\n    while True: x.append(bytearray(1 << 20))\nfor _ in range(4): threading.Thread(target=f).start()", report.MemoryLimit, 137, "64 MiB", "", false},

@@ -71,6 +71,35 @@ func Descendants(procRoot string, pid, limit int) []int {
 	return out
 }
 
+// Largest is the descendant of a process that has the most memory in use.
+func Largest(procRoot string, pid int) (largest int, err error) {
+	most := int64(-1)
+	first := filepath.Join(procRoot, strconv.Itoa(pid))
+	err = walk(procRoot, pid, func(dir string) error {
+		if dir == first {
+			return nil
+		}
+		data, err := os.ReadFile(filepath.Join(dir, "statm"))
+		if err != nil {
+			return err
+		}
+		f := strings.Fields(string(data))
+		if len(f) < 2 {
+			return errors.New("statm: no resident pages")
+		}
+		pages, err := strconv.ParseInt(f[1], 10, 64)
+		if pages > most {
+			most = pages
+			largest, _ = strconv.Atoi(filepath.Base(dir))
+		}
+		return err
+	})
+	if err == nil && largest == 0 {
+		err = fs.ErrNotExist
+	}
+	return largest, err
+}
+
 // Number is the number that a process has in its own pid namespace, 0 if it is
 // gone.
 func Number(procRoot string, pid int) int {

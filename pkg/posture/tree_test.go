@@ -198,6 +198,28 @@ func TestDescendants(t *testing.T) {
 	}
 }
 
+func TestLargest(t *testing.T) {
+	root := tree(t, map[int][2]string{10: {"", "11 13"}, 11: {"", "12 15"}, 12: {"", ""}, 13: {"", ""}, 15: {"", ""}})
+	// The first is the largest of all, and not below itself; 15 is gone.
+	for pid, text := range map[int]string{10: "9000 8000 1\n", 11: "900 7 1\n", 12: "100 30 1\n", 13: "5000 29 1\n"} {
+		if err := os.WriteFile(filepath.Join(root, strconv.Itoa(pid), "statm"), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for pid, want := range map[int]int{10: 12, 11: 12, 13: 0, 99: 0} {
+		got, err := Largest(root, pid)
+		if got != want || (err == nil) != (want != 0) {
+			t.Errorf("below %d: %d, %v; want %d", pid, got, err, want)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(root, "13", "statm"), []byte("\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := Largest(root, 10); err == nil {
+		t.Errorf("of a process without figures: %d", got)
+	}
+}
+
 func TestNumber(t *testing.T) {
 	root := tree(t, map[int][2]string{10: {"", ""}, 11: {"", ""}, 12: {"", ""}})
 	for pid, text := range map[int]string{10: "Name:\tx\nNSpid:\t10\t4\n", 11: "Name:\tx\nNSpid:\n"} {

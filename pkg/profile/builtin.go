@@ -118,7 +118,7 @@ func builtin(name string) *Profile {
 				Wall:         60 * time.Second,
 				Memory:       1024 << 20,
 				PIDs:         256,
-				Output:       64 << 20,
+				Output:       32 << 20,
 				OutputAction: "truncate",
 				TmpSize:      1024 << 20,
 				TmpInodes:    262144,

@@ -53,7 +53,7 @@ func TestBuiltinsHaveTheLimitsOfTheContract(t *testing.T) {
 		"grader":  {10 * time.Second, 10 * time.Second, "512MiB", 64, "4MiB"},
 		"science": {time.Minute, 2 * time.Minute, "2GiB", 128, "16MiB"},
 		"ci":      {15 * time.Minute, 0, "4GiB", 512, "64MiB"},
-		"observe": {time.Minute, 0, "1GiB", 256, "64MiB"},
+		"observe": {time.Minute, 0, "1GiB", 256, "32MiB"},
 	}
 	if len(want) != len(profile.Builtin()) {
 		t.Errorf("there are %d profiles, the contract has %d", len(profile.Builtin()), len(want))

@@ -56,6 +56,8 @@ type Evidence struct {
 	MemoryPeak             int64
 	MemoryHits             int64 // allocations that met the limit
 	OOMKills               int64
+	NearAt                 string        // where its largest process was when memory was nearly used up, "" if that is not known
+	NearMemory             int64         // and what was in use then
 	Reread                 int64         // bytes of its programs and files that were dropped and read anew
 	Thrashed               time.Duration // in the last of this time
 	PIDsLimit, PIDsRefused int64
@@ -199,6 +201,14 @@ func (e Evidence) at() string {
 	return ", at " + e.At
 }
 
+// nearAt says where it was seen with its memory nearly used up.
+func (e Evidence) nearAt() string {
+	if e.NearAt == "" {
+		return ""
+	}
+	return fmt.Sprintf("; with %s in use it was at %s", byteSize(e.NearMemory), e.NearAt)
+}
+
 // idle says that a run which lasted until its time was up hardly computed.
 func (e Evidence) idle() bool {
 	return e.EndedBy == "wall" && e.CPU-e.BegunCPU < (e.Wall-e.BegunWall)/10
@@ -214,7 +224,7 @@ func outOfMemory(e Evidence, what, then string) Outcome {
 			"this machine, or a group around sbx, had no memory left; give the run a limit with --memory"}
 	}
 	return Outcome{MemoryLimit,
-		fmt.Sprintf("out of memory: %s (limit %s, highest use %s, %s)%s", what, byteSize(e.MemoryLimit), byteSize(e.MemoryPeak), kills, then),
+		fmt.Sprintf("out of memory: %s (limit %s, highest use %s, %s)%s%s", what, byteSize(e.MemoryLimit), byteSize(e.MemoryPeak), kills, e.nearAt(), then),
 		"look for a list or text that grows without end; if it needs more, raise --memory"}
 }
 

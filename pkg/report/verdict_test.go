@@ -156,6 +156,7 @@ var classifications = []classified{
 	{"too many refusals", ended("denials", func(e *Evidence) { e.Denials, e.Tried = 101, "connect 192.0.2.1:80" }), PolicyKill, 159, null, "SIGKILL", "refused 101 times, the last time: connect 192.0.2.1:80", "--max-denials"},
 	{"the same refusal too often", ended("denials", func(e *Evidence) { e.Denials, e.Same, e.Tried = 11, 6, "import os" }), PolicyKill, 159, null, "SIGKILL", "same thing 6 times", "--max-same-denial"},
 	{"out of memory", killed("SIGKILL", oom(1)), MemoryLimit, 137, null, "SIGKILL", "limit 256 MiB, highest use 256 MiB, 1 process killed", "--memory"},
+	{"out of memory, where it was seen", killed("SIGKILL", oom(1), func(e *Evidence) { e.NearAt, e.NearMemory = "a.py:2 in f", 250<<20 }), MemoryLimit, 137, null, "SIGKILL", "1 process killed); with 250 MiB in use it was at a.py:2 in f", "--memory"},
 	{"out of memory by the watch", ended("memory"), MemoryLimit, 137, null, "SIGKILL", "no cgroup held the limit", "--memory"},
 	{"out of memory, and no headway", ended("thrashing", func(e *Evidence) { e.MemoryPeak, e.Reread, e.Thrashed = e.MemoryLimit, 90<<20, 2*time.Second }), MemoryLimit, 137, null, "SIGKILL", "highest use 256 MiB; it got nowhere: in 2 s 90 MiB of its programs and files were", "--memory"},
 	{"out of memory with all its processes", killed("SIGKILL", oom(4)), MemoryLimit, 137, null, "SIGKILL", "4 processes killed", "--memory"},

@@ -86,6 +86,58 @@ func watchMemory(ctx context.Context, limit int64, used func() (int64, error), e
 	}
 }
 
+// What it means to be near the limit of memory, and how often such a tree is looked
+// at: a program that lives there must not pay for it.
+const (
+	nearLeast = 8 << 20 // bytes below the limit
+	nearMost  = 64 << 20
+	nearLook  = 5 * time.Millisecond
+	fast      = 4 << 30 // bytes that a tree touches in a second, if it does nothing else
+)
+
+// nearTo is how much memory is near to a limit: the last sixteenth, within bounds.
+func nearTo(limit int64) int64 { return limit - min(max(limit/16, nearLeast), nearMost, limit/2) }
+
+// untilNear is when a tree that grew by so much since the last look, which took so
+// long, could be near: if it is as fast as they are, or twice as fast as it was.
+func untilNear(left, grown int64, took time.Duration) time.Duration {
+	speed := float64(fast)
+	if took > 0 {
+		speed = max(speed, 2*float64(grown)/took.Seconds())
+	}
+	return min(max(time.Duration(float64(left)/speed*float64(time.Second)), time.Millisecond), lastLook)
+}
+
+// watchNear calls near for a tree that comes close to its limit of memory, and now
+// and then while it stays there: whom the kernel kills nobody can ask any more.
+func watchNear(ctx context.Context, limit int64, used func() (int64, error), near func(have int64)) {
+	at := nearTo(limit)
+	timer := time.NewTimer(untilNear(at, 0, 0))
+	defer timer.Stop()
+	every, last, before := nearLook, time.Now(), int64(0)
+	for {
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			return
+		}
+		have, err := used()
+		now := time.Now()
+		switch {
+		case err != nil:
+			return
+		case have < at:
+			every = nearLook
+			timer.Reset(untilNear(at-have, have-before, now.Sub(last)))
+		default:
+			near(have)
+			timer.Reset(every)
+			every = min(2*every, lastLook)
+		}
+		last, before = now, have
+	}
+}
+
 // watchCPU ends the run when its whole tree has used up its CPU time. It looks
 // again when the limit could be reached at the earliest, with every processor
 // busy: a run that sleeps costs a few looks in all.

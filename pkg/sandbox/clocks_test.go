@@ -152,6 +152,60 @@ func TestWatchMemoryEndsWithTheRun(t *testing.T) {
 	})
 }
 
+// TestWatchNear: a tree is seen near its limit however fast it comes there, again
+// while it stays, and one that is far from it is hardly looked at.
+func TestWatchNear(t *testing.T) {
+	const mib, limit = 1 << 20, 256 << 20
+	for _, tt := range []struct {
+		name  string
+		have  func(time.Duration) int64
+		ends  time.Duration
+		near  int // times that it was seen there, at least
+		looks int // at most
+	}{
+		{"far from it", func(time.Duration) int64 { return 10 * mib }, time.Second, 0, 20},
+		{"half of it", func(time.Duration) int64 { return limit / 2 }, time.Second, 0, 40},
+		{"growing slowly", func(d time.Duration) int64 { return int64(d) * 250 / int64(time.Second) * mib }, time.Second, 1, 100},
+		{"growing fast", func(d time.Duration) int64 { return int64(d) * 4 }, 64 * time.Millisecond, 1, 30},
+		{"idle, then growing fast", func(d time.Duration) int64 { return max(0, int64(d-time.Second)) * 2 }, time.Second + 128*time.Millisecond, 1, 60},
+		{"staying there", func(time.Duration) int64 { return limit - 1 }, time.Second, 10, 20},
+		{"to and fro", func(d time.Duration) int64 {
+			if d/(200*time.Millisecond)%2 == 0 {
+				return 10 * mib
+			}
+			return limit - mib
+		}, time.Second, 4, 40},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithTimeout(t.Context(), tt.ends)
+				defer cancel()
+				start := time.Now()
+				near, looks := 0, 0
+				used := func() (int64, error) { looks++; return tt.have(time.Since(start)), nil }
+				watchNear(ctx, limit, used, func(have int64) {
+					near++
+					if have < nearTo(limit) {
+						t.Errorf("%d is near to %d", have, limit)
+					}
+				})
+				if near < tt.near || tt.near == 0 && near > 0 || looks > tt.looks {
+					t.Errorf("seen near %d times in %d looks, want %d in at most %d", near, looks, tt.near, tt.looks)
+				}
+			})
+		})
+	}
+	watchNear(t.Context(), limit, func() (int64, error) { return limit, errors.New("no account") }, func(int64) { t.Error("near by an account that cannot be read") })
+}
+
+func TestNearTo(t *testing.T) {
+	for limit, want := range map[int64]int64{1 << 20: 1 << 19, 16 << 20: 8 << 20, 64 << 20: 56 << 20, 256 << 20: 240 << 20, 4 << 30: 4<<30 - 64<<20, 1 << 60: 1<<60 - 64<<20} {
+		if got := nearTo(limit); got != want {
+			t.Errorf("near to %d is %d, want %d", limit, got, want)
+		}
+	}
+}
+
 // TestWatchCPUEndsTheRunWhenItsTimeIsUsedUp, whatever share of the machine it
 // keeps busy: never before, and not much later.
 func TestWatchCPUEndsTheRunWhenItsTimeIsUsedUp(t *testing.T) {

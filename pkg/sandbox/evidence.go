@@ -87,6 +87,7 @@ func (x *execution) evidence(end *ending) report.Evidence {
 	if begun := x.account.begun; !begun.IsZero() {
 		e.BegunWall, e.BegunCPU = begun.Sub(x.execAt), x.account.cpuBegun
 	}
+	e.NearAt, e.NearMemory = x.near.main, x.near.memory
 	e.Reread, e.Thrashed = x.thrashed.bytes, x.thrashed.time
 	e.Tried, e.Same, e.Denials = x.refused.what, x.refused.same, x.refused.sum
 	e.Stderr, e.SitePackages = string(x.err.end(lastWords)), x.spec.Profile.Python.SitePackages
@@ -175,6 +176,9 @@ func (x *execution) findings(end *ending) []report.Finding {
 	}
 	out = append(out, tampering(x.recorder.Snapshot())...)
 	out = append(out, x.stood...)
+	if end.cause == causeNone && end.events.OOMKills > 0 {
+		out = append(out, x.near.stood...)
+	}
 	stats := end.sup.Hook
 	add := func(kind, confidence, text string, args ...any) {
 		out = append(out, report.Finding{Kind: kind, Confidence: confidence, Text: fmt.Sprintf(text, args...)})

@@ -74,6 +74,7 @@ type execution struct {
 	calibration supervisor.Calibration // of stacks; zero where it is not had
 	stood       []report.Finding       // where the threads were when sbx ended the run
 	stoodMain   string                 // where the main thread was
+	near        near                   // where it was when its memory was nearly used up
 
 	recorder    *event.Recorder
 	supervisor  *supervisor.Supervisor
@@ -454,8 +455,12 @@ func (x *execution) startClocks(ctx context.Context) {
 	if limits.CPUTime > 0 {
 		x.clocks.Go(func() { watchCPU(ctx, limits.CPUTime, x.cpuUsed, x.ender) })
 	}
-	if limits.Memory > 0 && x.layers.seen["cgroup.memory"].State != report.LayerActive {
+	if limits.Memory > 0 && !x.held("cgroup.memory") {
 		x.clocks.Go(func() { watchMemory(ctx, int64(limits.Memory), x.memoryUsed, x.ender) })
+	}
+	if limits.Memory > 0 && x.held("cgroup.memory") {
+		used := func() (int64, error) { memory, _, err := x.group.Now(); return memory, err }
+		x.clocks.Go(func() { watchNear(ctx, int64(limits.Memory), used, x.stoodNear) })
 	}
 	x.clocks.Go(func() { x.watchAccount(ctx) })
 	x.clocks.Go(func() {

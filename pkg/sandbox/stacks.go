@@ -70,21 +70,56 @@ func (x *execution) stoodAt() []report.Finding {
 		if len(out) > 0 && time.Now().After(deadline) {
 			break // something is said, however busy the machine is
 		}
-		threads, err := x.stacks.Threads(pid, stoodThreads, deadline)
-		if err != nil {
-			continue // no Python, or gone
-		}
-		process := posture.Number("/proc", pid)
-		for i, th := range threads {
-			who := fmt.Sprintf("thread %d of process %d", th.NSTID, process)
-			if i == 0 && pid == x.python {
-				who = "the main thread"
-				x.stoodMain = place(*th.Place)
-			}
-			out = append(out, report.Finding{Kind: "stood_at", Confidence: report.Medium, Text: stood(who, th)})
+		found, first := x.threadsOf(pid, deadline)
+		out = append(out, found...)
+		if pid == x.python {
+			x.stoodMain = first
 		}
 	}
 	return out
+}
+
+// threadsOf says where each thread of a process is, and by itself where the first
+// one is. A process that runs no Python, or is gone, has none.
+func (x *execution) threadsOf(pid int, deadline time.Time) (out []report.Finding, first string) {
+	threads, err := x.stacks.Threads(pid, stoodThreads, deadline)
+	if err != nil {
+		return nil, ""
+	}
+	process := posture.Number("/proc", pid)
+	for i, th := range threads {
+		who := fmt.Sprintf("thread %d of process %d", th.NSTID, process)
+		if i == 0 {
+			first = place(*th.Place)
+			if pid == x.python {
+				who = "the main thread"
+			}
+		}
+		out = append(out, report.Finding{Kind: "stood_at", Confidence: report.Medium, Text: stood(who, th)})
+	}
+	return out, first
+}
+
+// near is the last that was seen of a tree whose memory was nearly used up.
+type near struct {
+	memory int64 // that it had
+	main   string
+	stood  []report.Finding
+}
+
+// stoodNear notes where the largest process is: the kernel, which may be about to
+// end the run, would choose it.
+func (x *execution) stoodNear(have int64) {
+	if x.stacks == nil || x.stacks.Off() != nil {
+		return
+	}
+	pid, err := posture.Largest("/proc", x.jail.PID)
+	if err != nil {
+		return
+	}
+	if stood, first := x.threadsOf(pid, time.Now().Add(stoodTime)); len(stood) > 0 {
+		x.near = near{have, first, stood}
+	}
 }
 
 // stood says in a line where a thread was, and who had called that.

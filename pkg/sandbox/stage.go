@@ -73,14 +73,18 @@ func (w *warden) dismiss() {
 
 // watch is the life of a warden.
 func watch() {
+	owner := os.Getppid()
 	_ = unix.CloseRange(3, ^uint(0)>>33, 0)
 	_, _ = io.Copy(io.Discard, os.Stdin)
 	// The kernel is still ending the jail's processes: their groups can be
 	// removed when the last one is gone.
 	deadline := time.Now().Add(10 * time.Second)
 	for time.Now().Before(deadline) {
+		// A process that ends closes its pipes some time before it is gone, and until
+		// then nothing of it counts as abandoned.
+		gone := os.Getppid() != owner
 		c, err := cgroup.Collect()
-		if err == nil && c.Left == 0 {
+		if err == nil && c.Left == 0 && (gone || c.Removed > 0) {
 			return
 		}
 		time.Sleep(5 * time.Millisecond)
