@@ -256,45 +256,6 @@ print("done")
 	}
 }
 
-// TestEndedAtAnyMoment: SIGINT and SIGKILL to sbx at every half millisecond of a
-// run, from before its first line to after its last. What ends by itself ends with
-// a sensible status, and nothing is left.
-func TestEndedAtAnyMoment(t *testing.T) {
-	file := script(t, "import time; time.sleep(0.01)")
-	var pids []int
-	for _, signal := range []unix.Signal{unix.SIGINT, unix.SIGKILL} {
-		for step := range 80 {
-			cmd := sbxProcess(t, "run", "--profile", "strict", file)
-			var stderr strings.Builder
-			cmd.Stderr = &stderr
-			if err := cmd.Start(); err != nil {
-				t.Fatal(err)
-			}
-			pids = append(pids, cmd.Process.Pid)
-			timer := time.AfterFunc(time.Duration(step)*500*time.Microsecond, func() { _ = cmd.Process.Signal(signal) })
-			_ = cmd.Wait()
-			timer.Stop()
-			// -1: ended by the signal, before sbx could handle it.
-			status := cmd.ProcessState.ExitCode()
-			if status != 0 && status != -1 && (signal == unix.SIGKILL || status != 130 && status != 125) {
-				t.Errorf("%s after %d half milliseconds: status %d\n%s", unix.SignalName(signal), step, status, stderr.String())
-			}
-			if status == 125 && !strings.Contains(stderr.String(), "interrupted by SIGINT") {
-				t.Errorf("%s after %d half milliseconds: %s", unix.SignalName(signal), step, stderr.String())
-			}
-		}
-	}
-	wantGone(t, stages(t))
-	// The next run removes the empty groups of those that were killed too early
-	// to have a warden.
-	runScript(t, "pass", "--profile", "strict").wantVerdict(t, report.OK, 0)
-	for _, pid := range pids {
-		if groups := groupsOf(t, pid); len(groups) > 0 {
-			t.Errorf("cgroups are left: %v", groups)
-		}
-	}
-}
-
 // stages are the init stages and wardens of this binary that are still there.
 func stages(t *testing.T) []int {
 	t.Helper()

@@ -33,6 +33,13 @@ func TestMain(m *testing.M) {
 		// Not by os.Exit, which takes a second in a binary with the race detector.
 		unix.Exit(run(append(os.Args[:1], os.Args[2:]...), os.Stdin, os.Stdout, os.Stderr))
 	}
+	if len(os.Args) > 1 && os.Args[1] == asTracer {
+		if err := traceMain(os.Args[2:]); err != nil {
+			fmt.Fprintln(os.Stderr, "tracer:", err)
+			os.Exit(99)
+		}
+		os.Exit(0)
+	}
 	cache, err := os.MkdirTemp("", "sbx-test-cache-")
 	if err != nil {
 		panic(err)

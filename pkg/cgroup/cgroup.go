@@ -110,7 +110,13 @@ func ownPrefix() string {
 }
 
 // selfName is the leaf of this process itself, where it must move aside.
-func selfName() string { return ownPrefix() + "self" }
+func selfName() string { return ownPrefix() + self }
+
+// scopeSuffix is what systemd wants the name of a scope to end with.
+const scopeSuffix = ".scope"
+
+// self ends the name of that leaf; those of runs are counted.
+const self = "self"
 
 // pidNamespace is the inode of our pid namespace (pid_namespaces(7)), 0 where it
 // cannot be read.
@@ -455,10 +461,16 @@ func writeFile(name, value string) error {
 		return &os.PathError{Op: "open", Path: name, Err: err}
 	}
 	defer unix.Close(fd)
-	if _, err := unix.Write(fd, []byte(value)); err != nil {
-		return &os.PathError{Op: "write " + value + " to", Path: name, Err: err}
+	for {
+		_, err := unix.Write(fd, []byte(value))
+		if errors.Is(err, unix.EINTR) {
+			continue // a limit of v1 is not set while a signal waits, as the runtime's own do
+		}
+		if err != nil {
+			return &os.PathError{Op: "write " + value + " to", Path: name, Err: err}
+		}
+		return nil
 	}
-	return nil
 }
 
 // readInt reads a file that holds one number, or "max".

@@ -143,5 +143,12 @@ func abandoned(name string, namespace uint64) bool {
 		return false
 	}
 	start, err := strconv.ParseUint(f[2], 10, 64)
-	return err == nil && startTime(pid) != start
+	if err != nil {
+		return false
+	}
+	which := strings.TrimSuffix(f[3], scopeSuffix)
+	if _, err := strconv.ParseUint(which, 10, 64); err != nil && which != self {
+		return false
+	}
+	return startTime(pid) != start
 }

@@ -89,7 +89,7 @@ func parsePlaces(mountinfo, own string) places {
 		// The kernel escapes the separators that it uses, and no other space.
 		f := strings.Split(strings.TrimSuffix(line, "\n"), " ")
 		dash := slices.Index(f, "-")
-		if dash < 6 || len(f) < dash+4 {
+		if dash < 6 || len(f) < dash+4 || !strings.HasPrefix(f[4], "/") {
 			continue
 		}
 		root, target, options := unescape(f[3]), unescape(f[4]), strings.Split(f[dash+3], ",")

@@ -21,7 +21,7 @@ const scopeTime = 5 * time.Second
 // makes the group in it. The scope is systemd's to remove, when nobody is in it
 // any more: nothing of it is left, however this process ends.
 func (g *Group) makeInScope() error {
-	name := g.name + ".scope"
+	name := g.name + scopeSuffix
 	if err := g.host.enterScope(name); err != nil {
 		return err
 	}
