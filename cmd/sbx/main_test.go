@@ -36,9 +36,9 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == asTracer {
 		if err := traceMain(os.Args[2:]); err != nil {
 			fmt.Fprintln(os.Stderr, "tracer:", err)
-			os.Exit(99)
+			unix.Exit(99)
 		}
-		os.Exit(0)
+		unix.Exit(0) // as above
 	}
 	cache, err := os.MkdirTemp("", "sbx-test-cache-")
 	if err != nil {
