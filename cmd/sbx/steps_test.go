@@ -223,7 +223,7 @@ const everyStep = "SBX_EVERY_STEP"
 // chosen anew each time, or at all of them with SBX_EVERY_STEP=1. The run ends, with
 // a sensible status and whole report or with none, and nothing of it is left.
 func TestEndedAtEveryStep(t *testing.T) {
-	const some = 12
+	const some = 8
 	file := script(t, "import time; time.sleep(0.01)")
 	before, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {

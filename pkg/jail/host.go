@@ -151,6 +151,7 @@ func readsMore(in io.Reader, buf []byte) bool {
 // Ready waits until the jail stands and the thread that will start Python is
 // restricted. The listener is the caller's.
 func (j *Jail) Ready() (*Ready, *os.File, error) {
+	rehearse(new(message)) // the stage still builds
 	m, fd, err := j.await(kindReady)
 	if err != nil {
 		return nil, nil, err

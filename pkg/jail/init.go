@@ -68,6 +68,8 @@ func runInit(control *conn) (*Exit, error) {
 	if err := closeFrom(fdFixed); err != nil {
 		return nil, err
 	}
+	rehearse(new(Config)) // the host still plans
+	rehearse(new(message))
 	var cfg Config
 	fds, err := control.receiveAll(&cfg, maxRights)
 	if err == nil && (cfg.CgroupTasks < 0 || cfg.MountTrees < 0 || len(fds) != cfg.CgroupTasks+cfg.MountTrees) {

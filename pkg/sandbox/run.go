@@ -38,8 +38,13 @@ const slots = 8
 const streamGrace = 2 * time.Second
 
 // startLimit is how long the jail may take to stand and Python to start: half a
-// minute is an unreachable file system, not a slow one.
-const startLimit = 30 * time.Second
+// minute is an unreachable file system, not a slow one. The first look at an
+// interpreter, which asks it for all that it needs and is then kept, may take longer
+// where it has thousands of packages.
+const (
+	startLimit = 30 * time.Second
+	lookLimit  = 2 * time.Minute
+)
 
 // execution is the state of one Run: every part is a value made by the story
 // below, none is global.
@@ -248,7 +253,7 @@ func (x *execution) enter(ctx context.Context) error {
 		Denials: uint64(x.spec.Profile.Limits.Denials), Same: uint64(x.spec.Profile.Limits.SameDenial), Over: x.refusedOnceMore,
 	})
 	x.unwatch = context.AfterFunc(ctx, func() { x.ender.end(causeInterrupted) })
-	x.startTimer = time.AfterFunc(startLimit, func() { x.ender.end(causeStart) })
+	x.startTimer = time.AfterFunc(lookLimit, func() { x.ender.end(causeStart) })
 	if x.group == nil {
 		if err := x.makeGroup(); err != nil {
 			return err
@@ -258,6 +263,7 @@ func (x *execution) enter(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	x.startTimer.Reset(startLimit)
 	blueprint.Tasks = x.group.Tasks()
 	x.phase("plan")
 	x.rlimits, x.disks = blueprint.Config.Rlimits, scratch(blueprint)
@@ -409,6 +415,7 @@ func (x *execution) attend(ctx context.Context) (*jail.Exit, error) {
 	}
 	x.phase("python")
 	x.startClocks(ctx)
+	go report.Rehearse()
 	exit, err := x.jail.Exited()
 	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, unix.ECONNRESET) {
 		return nil, jailError(err)
@@ -426,7 +433,7 @@ func (x *execution) startError(err error) error {
 	case causeInterrupted:
 		return &Error{Op: "start the script", Err: x.interrupted(), Hint: "nothing ran, and nothing is left"}
 	case causeStart:
-		return &Error{Op: "start the script", Err: fmt.Errorf("not started after %s", startLimit), Hint: "look for a file system that does not answer (NFS, FUSE) on the way to the interpreter or the script"}
+		return &Error{Op: "start the script", Err: fmt.Errorf("not started after %s", time.Since(x.start).Round(time.Second)), Hint: "look for a file system that does not answer (NFS, FUSE) on the way to the interpreter or the script"}
 	}
 	if x.served == nil {
 		return err
