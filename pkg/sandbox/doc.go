@@ -17,7 +17,7 @@
 //  8. answer the listener, with the stack of whoever is refused;
 //  9. let Python start, and observe it while its execve(2) waits;
 //  10. carry its streams, run the clocks, until it ends or is ended, and before the
-//     latter look where it stands;
+//     latter, and where its memory is nearly used up, look where it stands;
 //  11. end everything that is left, and take the accounts;
 //  12. decide the verdict and build the report.
 //
