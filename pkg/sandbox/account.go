@@ -33,6 +33,17 @@ type account struct {
 // footprint is the memory of a tree at one moment.
 type footprint struct{ total, anonymous, file, kernel int64 }
 
+// exceeds says whether this is the footprint to keep. Of two that are about as large
+// it is the one that is better accounted for: the kernel may add up memory.stat some
+// time after what it counts at once.
+func (f footprint) exceeds(have footprint) bool {
+	known := func(f footprint) int64 { return f.anonymous + f.file + f.kernel }
+	if slack := have.total / 64; f.total >= have.total-slack && f.total <= have.total+slack {
+		return known(f) > known(have)
+	}
+	return f.total > have.total
+}
+
 // disk is a writable file system of the jail. The descriptor keeps it there
 // until it was looked at for the last time, after the last process is gone.
 type disk struct {
@@ -91,7 +102,7 @@ func (d *disk) look() int64 {
 func (a *account) add(f footprint, tasks int64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if f.total > a.largest.total {
+	if f.exceeds(a.largest) {
 		a.largest = f
 	}
 	a.tasks = max(a.tasks, tasks)

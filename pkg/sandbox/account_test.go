@@ -40,6 +40,30 @@ func TestAccountKeepsTheLargestFootprint(t *testing.T) {
 	}
 }
 
+func TestExceeds(t *testing.T) {
+	have := footprint{total: 6400, anonymous: 1000, file: 500, kernel: 100}
+	for name, tt := range map[string]struct {
+		f    footprint
+		want bool
+	}{
+		"the same":                          {have, false},
+		"larger":                            {footprint{total: 6600}, true},
+		"smaller":                           {footprint{total: 6200, anonymous: 6000}, false},
+		"as large, and accounted for":       {footprint{total: 6400, anonymous: 5900, file: 500}, true},
+		"a bit smaller, and accounted for":  {footprint{total: 6300, anonymous: 5700, file: 500}, true},
+		"a bit larger, and less is known":   {footprint{total: 6500, anonymous: 900}, false},
+		"a bit larger, and more is known":   {footprint{total: 6500, anonymous: 1900}, true},
+		"the first, of which much is known": {footprint{total: 1, anonymous: 1}, false},
+	} {
+		if got := tt.f.exceeds(have); got != tt.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+	if !(footprint{total: 1}).exceeds(footprint{}) {
+		t.Error("something does not exceed nothing")
+	}
+}
+
 func TestDisksUsed(t *testing.T) {
 	a := &account{disks: []*disk{{name: "/tmp", fd: -1, bytes: 100, files: 3}, {name: "/workspace", fd: -1, bytes: 50, files: 2, full: "files"}}}
 	bytes, files, full, of := a.disksUsed()
