@@ -102,9 +102,11 @@ func (d *disk) look() int64 {
 func (a *account) add(f footprint, tasks int64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	most := max(f.total, a.largest.total)
 	if f.exceeds(a.largest) {
 		a.largest = f
 	}
+	a.largest.total = most
 	a.tasks = max(a.tasks, tasks)
 }
 
