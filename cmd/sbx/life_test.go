@@ -113,13 +113,21 @@ func wantGone(t *testing.T, pidfds []int) {
 // groupsOf are the cgroups that the sbx with this pid made.
 func groupsOf(t *testing.T, pid int) []string {
 	t.Helper()
+	return groupsWhere(t, func(f []string) bool { return f[2] == strconv.Itoa(pid) })
+}
+
+// groupsWhere are the cgroups of runs whose name, taken apart, is as wanted: its
+// third part is the pid of the sbx that made it.
+func groupsWhere(t *testing.T, wanted func(name []string) bool) []string {
+	t.Helper()
 	var out []string
-	mine := fmt.Sprintf("-%d-", pid)
 	err := filepath.WalkDir("/sys/fs/cgroup", func(path string, d os.DirEntry, err error) error {
-		if err == nil && d.IsDir() && strings.HasPrefix(d.Name(), "sbx-") && strings.Contains(d.Name(), mine) {
-			out = append(out, path)
+		if err == nil && d.IsDir() && strings.HasPrefix(d.Name(), "sbx-") {
+			if f := strings.Split(d.Name(), "-"); len(f) == 5 && wanted(f) {
+				out = append(out, path)
+			}
 		}
-		return nil
+		return nil // what is gone may be somebody's who ends just now
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -241,19 +241,19 @@ func TestEndedAtEveryStep(t *testing.T) {
 			if os.Getenv(everyStep) == "" {
 				stride = max(1, total.Steps/some)
 			}
-			todo := make(chan int)
+			steps := make(chan int)
 			var workers sync.WaitGroup
 			for range runtime.NumCPU() {
 				workers.Go(func() {
-					for step := range todo {
+					for step := range steps {
 						stepOf(t, target, step, signal, file)
 					}
 				})
 			}
 			for step := 1 + rand.IntN(stride); step <= total.Steps; step += stride {
-				todo <- step
+				steps <- step
 			}
-			close(todo)
+			close(steps)
 			workers.Wait()
 		}
 	}
@@ -272,22 +272,10 @@ func TestEndedAtEveryStep(t *testing.T) {
 // abandonedGroups are groups of runs whose sbx is gone.
 func abandonedGroups(t *testing.T) []string {
 	t.Helper()
-	var out []string
-	err := filepath.WalkDir("/sys/fs/cgroup", func(path string, d os.DirEntry, err error) error {
-		if err != nil || !d.IsDir() || !strings.HasPrefix(d.Name(), "sbx-") {
-			return nil // it may be somebody's who ends just now
-		}
-		if f := strings.Split(d.Name(), "-"); len(f) == 5 {
-			if _, err := os.Stat("/proc/" + f[2]); os.IsNotExist(err) {
-				out = append(out, path)
-			}
-		}
-		return nil
+	return groupsWhere(t, func(f []string) bool {
+		_, err := os.Stat("/proc/" + f[2])
+		return os.IsNotExist(err)
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return out
 }
 
 // stepOf makes a run whose target gets the signal at that step, and looks at what
