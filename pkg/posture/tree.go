@@ -48,6 +48,17 @@ func walk(procRoot string, pid int, look func(dir string) error) error {
 	return nil
 }
 
+// below is walk without the process itself, and with the numbers of the others.
+func below(procRoot string, pid int, look func(dir string, n int) error) error {
+	return walk(procRoot, pid, func(dir string) error {
+		n, err := strconv.Atoi(filepath.Base(dir))
+		if err != nil || n == pid {
+			return err
+		}
+		return look(dir, n)
+	})
+}
+
 // errEnough ends a walk.
 var errEnough = errors.New("enough")
 
@@ -55,18 +66,13 @@ var errEnough = errors.New("enough")
 // limit.
 func Descendants(procRoot string, pid, limit int) []int {
 	var out []int
-	first := filepath.Join(procRoot, strconv.Itoa(pid))
 	// What ends the walk early is nobody's error.
-	_ = walk(procRoot, pid, func(dir string) error {
-		if dir == first {
-			return nil
-		}
+	_ = below(procRoot, pid, func(dir string, n int) error {
 		if len(out) >= limit {
 			return errEnough
 		}
-		n, err := strconv.Atoi(filepath.Base(dir))
 		out = append(out, n)
-		return err
+		return nil
 	})
 	return out
 }
@@ -74,11 +80,7 @@ func Descendants(procRoot string, pid, limit int) []int {
 // Largest is the descendant of a process that has the most memory in use.
 func Largest(procRoot string, pid int) (largest int, err error) {
 	most := int64(-1)
-	first := filepath.Join(procRoot, strconv.Itoa(pid))
-	err = walk(procRoot, pid, func(dir string) error {
-		if dir == first {
-			return nil
-		}
+	err = below(procRoot, pid, func(dir string, n int) error {
 		data, err := os.ReadFile(filepath.Join(dir, "statm"))
 		if err != nil {
 			return err
@@ -89,8 +91,7 @@ func Largest(procRoot string, pid int) (largest int, err error) {
 		}
 		pages, err := strconv.ParseInt(f[1], 10, 64)
 		if pages > most {
-			most = pages
-			largest, _ = strconv.Atoi(filepath.Base(dir))
+			most, largest = pages, n
 		}
 		return err
 	})

@@ -205,11 +205,13 @@ func (x *execution) held(layer string) bool {
 // begun is called when the script is about to begin: what is in use by then is
 // the interpreter's own.
 func (x *execution) begun() {
-	memory, _, err := x.group.Now()
+	memory, cpu, err := x.group.Now()
 	if err != nil || !x.held("cgroup.memory") {
 		memory, _ = x.memoryUsed()
 	}
-	cpu, _ := x.cpuUsed()
+	if err != nil || cpu == 0 {
+		cpu, _ = x.cpuUsed()
+	}
 	a := x.account
 	a.mu.Lock()
 	defer a.mu.Unlock()
