@@ -223,7 +223,7 @@ func TestAttackInitHoldsNothing(t *testing.T) {
 	for _, profile := range []string{"strict", "observe"} {
 		t.Run(profile, func(t *testing.T) {
 			cmd, _ := startForever(t, forever, "--profile", profile)
-			init := descendants(t, cmd.Process.Pid)[0]
+			init, _ := family(t, cmd.Process.Pid)
 			if os.Geteuid() != 0 {
 				// Its proc files are root's: it is not dumpable.
 				if _, err := os.ReadDir(procFile(init, "fd")); !os.IsPermission(err) {

@@ -139,8 +139,10 @@ func groupsWhere(t *testing.T, wanted func(name []string) bool) []string {
 func TestKilledSbxLeavesNothing(t *testing.T) {
 	cmd, file := startForever(t, forever)
 	pids := descendants(t, cmd.Process.Pid)
-	if len(pids) < 3 {
-		t.Fatalf("sbx has the descendants %v, want init, Python and the warden", pids)
+	for deadline := time.Now().Add(10 * time.Second); len(pids) < 3; pids = descendants(t, cmd.Process.Pid) {
+		if time.Now().After(deadline) {
+			t.Fatalf("sbx has the descendants %v, want init, Python and the warden", pids)
+		}
 	}
 	if os.Geteuid() == 0 && len(groupsOf(t, cmd.Process.Pid)) == 0 {
 		t.Fatal("no cgroup was found: the test would show nothing")
