@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -228,6 +229,45 @@ except FileNotFoundError as e:
 	}
 	for _, f := range o.report.Findings {
 		t.Errorf("a finding: %s", f.Text)
+	}
+}
+
+// TestManyDescriptors: where the hook's pipe is not, its number is one like any
+// other, to be closed, replaced and written to; and nobody writes to it but its owner.
+func TestManyDescriptors(t *testing.T) {
+	const use = `
+import os, sys
+files = [open(f"/tmp/{os.getpid()}.{i}", "w+b") for i in range(100)]
+numbers = [f.fileno() for f in files]
+if 62 in numbers:
+    os.dup2(1, 62)
+    os.dup2(1, 62, False)
+    os.dup2(files[0].fileno(), 62)
+import json, colorsys # what a hook would announce
+for f in files:
+    f.seek(0)
+    assert f.read() == b"", "written to by somebody else"
+    f.close()
+print(62 in numbers, flush=True)
+`
+	for _, c := range []struct{ name, code, want string }{
+		{"the first process", use, "False"},
+		{"a program without the pipe", `import subprocess, sys; subprocess.run([sys.executable, "-c", ` + strconv.Quote(use) + `], check=True)`, "True"},
+		{"a thread of such a program", `import subprocess, sys; subprocess.run([sys.executable, "-c", "import threading\nt = threading.Thread(target=exec, args=(" + repr(` + strconv.Quote(use) + `) + ", {}))\nt.start(); t.join()"], check=True)`, "True"},
+		{"a child that closed everything", "import os\nif os.fork() == 0:\n    os.closerange(3, 1 << 20)\n    exec(" + strconv.Quote(use) + ")\n    os._exit(0)\nassert os.wait()[1] == 0", "True"},
+		{"a child that did not", "import os\nif os.fork() == 0:\n    exec(" + strconv.Quote(use) + ")\n    os._exit(0)\nassert os.wait()[1] == 0", "False"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			o := runScript(t, c.code, "--profile", "science")
+			o.wantVerdict(t, report.OK, 0)
+			if o.stdout != c.want+"\n" {
+				t.Errorf("%q, %q: want %s", o.stdout, o.stderr, c.want)
+			}
+			if o.report.Syscalls.Blocked+o.report.FileOperations.Blocked > 0 {
+				t.Errorf("something was refused: %s", o.stderr)
+			}
+		})
 	}
 }
 

@@ -64,14 +64,21 @@ def make_text():
 
 def make_emit(fd, cap, text):
     """send: one record, one write. emit: an event, numbered and flood-capped."""
-    counters = {}
+    counters, forked = {}, []
+    # A forked child may close the pipe with everything else and open a file of its own under that number.
+    try:
+        pipe = posix.fstat(fd)[1:3]
+    except OSError:
+        pipe = None
 
     def send(record, fd=fd, write=posix.write, dumps=marshal.dumps, len=len, type=type, str=str, tuple=tuple,
-             size=int.to_bytes, Error=OSError, magic=b'\xf5SBX'):
+             size=int.to_bytes, Error=OSError, magic=b'\xf5SBX', forked=forked, status=posix.fstat, pipe=pipe):
         data = dumps(record, 2)
         if len(data) > 4090:  # PIPE_BUF less the header
             data = dumps(tuple([x[:120] if type(x) is str else x for x in record]), 2)
         try:
+            if forked and status(fd)[1:3] != pipe:
+                return
             write(fd, magic + size(len(data), 2, 'little') + data)
         except Error:
             pass  # the reader is gone, or the script closed or replaced the descriptor
@@ -94,8 +101,9 @@ def make_emit(fd, cap, text):
             file, line, function = text(frame.f_code.co_filename, 400), frame.f_lineno or 0, text(frame.f_code.co_name, 200)
         send((2, pid(), tid(), now(), op, code, n, target, detail, file, line, function))
 
-    def restart(counters=counters, clear=counters.clear):
+    def restart(clear=counters.clear, mark=forked.append):
         clear()  # a forked child counts for itself
+        mark(True)
 
     posix.register_at_fork(after_in_child=restart)
     return send, number, emit, counters

@@ -101,6 +101,7 @@ type Supervisor struct {
 	hook     *pyhook.Decoder
 	join     *joiner
 	hookFD   int
+	pipe     string          // the hook's pipe, as /proc/PID/fd names it
 	chunk    []byte          // what drain reads into
 	refused  map[int]uint64  // per system call number, see bucket
 	searches map[int]*search // by process
@@ -131,6 +132,7 @@ func New(o Options) *Supervisor {
 	if o.Hook != nil {
 		// Asked for once: Fd makes a descriptor of os.Pipe blocking each time.
 		s.hookFD, s.chunk = int(o.Hook.Fd()), make([]byte, 64<<10)
+		s.pipe = pipeName(s.hookFD)
 		s.hook = pyhook.NewDecoder(func(e event.Event) {
 			e.Time = time.Since(o.Start) // the hook's own clock is a claim
 			s.join.announce(e)
@@ -282,7 +284,11 @@ func (s *Supervisor) answer(n notification) {
 		}
 		return
 	}
-	decision := own(s.o.Policy.Decide(nr, n.Args), who, n.Args[0])
+	decision := s.o.Policy.Decide(nr, n.Args)
+	if decision.Pinned && !s.holdsPipe(tid) {
+		decision = s.o.Policy.DecideWithoutPins(nr, n.Args)
+	}
+	decision = own(decision, who, n.Args[0])
 	s.drain()
 	if decision.Pinned && who.nspid != s.main && sweeps(n) {
 		s.sweep(n, who)

@@ -1,7 +1,9 @@
 package supervisor
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"slices"
 
@@ -18,7 +20,9 @@ import (
 // first process is refused, and so is whoever means the pipe alone.
 //
 // A process without the pipe has a hook that nobody hears. That is known, and
-// said.
+// said. What it then opens under the pipe's number is its own, to be closed and
+// replaced as it likes; so are the descriptors of a program that was started
+// without the pipe.
 
 // sweepWidth is how many descriptors a sweep closes at least.
 const sweepWidth = 64
@@ -43,6 +47,28 @@ func (s *Supervisor) sweep(n notification, who task) {
 	}
 	s.join.replaced(who.nspid)
 	_ = s.listener.send(pass(n.ID))
+}
+
+// pipeName is how /proc/PID/fd names a pipe at both of its ends, "" if it cannot
+// be told.
+func pipeName(fd int) string {
+	var stat unix.Stat_t
+	if err := unix.Fstat(fd, &stat); err != nil {
+		return ""
+	}
+	return fmt.Sprintf("pipe:[%d]", stat.Ino)
+}
+
+// holdsPipe says whether the pipe's number means the pipe in a thread's table of
+// descriptors. Where that cannot be told, it does. The answer stays true: while
+// it does, every call that could change it waits here, and where it does not,
+// there is nothing to keep.
+func (s *Supervisor) holdsPipe(tid int) bool {
+	name, err := s.view.fd(tid, pyhook.EventFD)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false
+	}
+	return err != nil || s.pipe == "" || name == s.pipe
 }
 
 // sameMemory says whether two processes share their address space (kcmp(2),
