@@ -317,7 +317,7 @@ print(len(opened) > 0, os.path.exists(bad) and os.stat(bad).st_ino in opened)
 
 // TestAttackEventPipe: who means the hook's descriptor cannot close or replace it,
 // so that what comes after the attempt is still announced. Of children that
-// close all descriptors see TestClosingEverything.
+// close all descriptors see TestClosingThePipe.
 func TestAttackEventPipe(t *testing.T) {
 	for _, mode := range []string{"observe", "enforce"} {
 		o := runScript(t, attackCalls+`

@@ -290,8 +290,8 @@ func (s *Supervisor) answer(n notification) {
 	}
 	decision = own(decision, who, n.Args[0])
 	s.drain()
-	if decision.Pinned && who.nspid != s.main && sweeps(n) {
-		s.sweep(n, who)
+	if decision.Pinned && who.tgid != 0 && who.nspid != s.main {
+		s.letGo(n, who)
 		return
 	}
 	if decision.Action == seccomp.Deny && s.refuse(nr) > describeMax {

@@ -12,33 +12,23 @@ import (
 	"github.com/sbxproject/sbx/pkg/pyhook"
 )
 
-// A sweep closes all descriptors but a few, as children do before they become
-// another program (subprocess) or a daemon: it means the hook's pipe as little as
-// any other descriptor, and in a child it goes through. The C library, where it is
-// refused close_range(2), closes what /proc/self/fd lists until the list is empty
-// (closefrom(3)): with a descriptor that cannot be closed, for ever. The script's
-// first process is refused, and so is whoever means the pipe alone.
+// Children close the hook's pipe, and mean it as little as any other descriptor:
+// before they become another program (subprocess) or a daemon they close all that
+// they have, at once (close_range(2)) or one by one. They may: the C library, where
+// it is refused close_range, closes what /proc/self/fd lists until the list is empty
+// (closefrom(3)), with a descriptor that cannot be closed for ever. The script's
+// first process is refused.
 //
 // A process without the pipe has a hook that nobody hears. That is known, and
 // said. What it then opens under the pipe's number is its own, to be closed and
 // replaced as it likes; so are the descriptors of a program that was started
 // without the pipe.
 
-// sweepWidth is how many descriptors a sweep closes at least.
-const sweepWidth = 64
-
 // maxSwept bounds how many processes are remembered to have closed their pipe.
 const maxSwept = 4096
 
-// sweeps says whether a call that would close the hook's pipe is a sweep. It is
-// decided on the arguments alone, which are numbers.
-func sweeps(n notification) bool {
-	first, last := uint32(n.Args[0]), uint32(n.Args[1])
-	return n.NR == unix.SYS_CLOSE_RANGE && first <= pyhook.EventFD && last >= pyhook.EventFD && last-first >= sweepWidth-1
-}
-
-// sweep lets a sweep through.
-func (s *Supervisor) sweep(n notification, who task) {
+// letGo lets a child close or replace its pipe.
+func (s *Supervisor) letGo(n notification, who task) {
 	// Until it executes a program, a child of vfork(2) is its parent with other
 	// descriptors, and nothing in it has a hook.
 	_, _, _, parent := s.tasks.status(who.tgid)
@@ -89,7 +79,7 @@ func (s *Supervisor) findSilent() {
 	}
 	s.finding(Finding{
 		Kind: "hook_closed", Confidence: "high",
-		Text: fmt.Sprintf("the hook was cut off by the program in %s, which closed all descriptors, as daemons do: of what Python itself saw after that this report knows nothing", processes(s.swept)),
+		Text: fmt.Sprintf("the hook was cut off by the program in %s, which closed the hook's descriptor, as daemons do that close all they have: of what Python itself saw after that this report knows nothing", processes(s.swept)),
 	})
 }
 
