@@ -340,3 +340,16 @@ func TestASlowReaderGetsEverything(t *testing.T) {
 		t.Fatalf("status %d, report %+v", cmd.ProcessState.ExitCode(), r)
 	}
 }
+
+// TestTimeZonesWithoutReadingFiles: what the library reads for itself is no file of
+// the script's.
+func TestTimeZonesWithoutReadingFiles(t *testing.T) {
+	o := runScript(t, `
+import datetime, zoneinfo
+print(datetime.datetime(2024, 7, 1, tzinfo=zoneinfo.ZoneInfo("Europe/Berlin")).utcoffset())
+`)
+	o.wantVerdict(t, report.OK, 0)
+	if o.stdout != "2:00:00\n" || o.report.FileOperations.Blocked > 0 {
+		t.Errorf("printed %q, and refused: %s", o.stdout, o.stderr)
+	}
+}

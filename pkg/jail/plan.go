@@ -75,7 +75,7 @@ type Source struct {
 type Blueprint struct {
 	Config    Config
 	Sources   []Source // in the order of Config.Files
-	Writable  []string // mounts that the script may write to
+	Writable  []string // where the script may write: mounts, and a link to one
 	Landlock  bool     // a rule set is asked for
 	EventPipe bool
 	// Tasks are the groups of cgroup v1 to join, by their `tasks` files. They are no
@@ -134,6 +134,9 @@ func Plan(r Request) (*Blueprint, error) {
 		} else {
 			cfg.Landlock.Writable = append(cfg.Landlock.Writable, name)
 		}
+	}
+	if p.Files.Write && !p.Files.SharedMemory {
+		b.Writable = append(b.Writable, shmDir) // a link to what is in the list
 	}
 	cfg.Argv = []string{r.Interp.Path, "-I", "-S", "-B", "-c", pyhook.Command}
 	cfg.Env = environment(p, r.Env)
@@ -226,8 +229,13 @@ func planMounts(r Request, b *Blueprint) {
 		}
 		scratch(WorkspaceDir, "0755", attr)
 	}
-	if p.Files.SharedMemory {
+	switch {
+	case p.Files.SharedMemory:
 		scratch(shmDir, "1777", attrScratch)
+	case p.Files.Write:
+		// sem_overview(7): the locks of multiprocessing, which its pools of threads
+		// take as well, are files of /dev/shm.
+		cfg.Symlinks = append(cfg.Symlinks, Symlink{shmDir, TmpDir})
 	}
 	for _, g := range r.Read {
 		bind(Mount{Source: g.Path, Target: g.Path, Dir: g.Dir, Attr: attrData, Resolved: true})
@@ -344,8 +352,8 @@ func planFiles(r Request, b *Blueprint) {
 			add(Bytes(name, 0o444, []byte(text)))
 		}
 	}
-	own("/etc/passwd", fmt.Sprintf("sbx:x:%d:%d:sbx:%s:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n", UID, GID, homeDir(r.Profile)))
-	own("/etc/group", fmt.Sprintf("sbx:x:%d:\nnogroup:x:65534:\n", GID))
+	own("/etc/passwd", fmt.Sprintf("root:x:0:0:root:/:/bin/false\nsbx:x:%d:%d:sbx:%s:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n", UID, GID, homeDir(r.Profile)))
+	own("/etc/group", fmt.Sprintf("root:x:0:\nsbx:x:%d:\nnogroup:x:65534:\n", GID))
 	own("/etc/hosts", "127.0.0.1 localhost sbx\n::1 localhost sbx\n")
 	own("/etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: "+hostSources(r.Profile)+"\n")
 	add(Bytes(bootFile, 0o400, r.Boot))

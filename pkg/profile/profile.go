@@ -98,7 +98,8 @@ type Files struct {
 	// WritePaths are host paths bound writable: a widening.
 	Write      bool     `yaml:"write"`
 	WritePaths []string `yaml:"write_paths"`
-	// SharedMemory gives a writable /dev/shm (multiprocessing needs it).
+	// SharedMemory gives a /dev/shm of its own (multiprocessing needs it). Without, it
+	// leads to /tmp, where that may be written.
 	SharedMemory bool `yaml:"shared_memory"`
 	// System shows the host's programs and libraries (/usr, /bin, /lib*),
 	// read-only.

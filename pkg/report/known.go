@@ -27,8 +27,8 @@ func knownFailures() []failure {
 		},
 		{
 			marks: []string{"_multiprocessing.SemLock", "Error"},
-			text:  "a lock of multiprocessing needs /dev/shm, which this profile does not show",
-			hint:  "multiprocessing needs shared memory and processes: --profile science has both",
+			text:  "a lock of multiprocessing, as its pools of threads have one too, needs a /dev/shm to write to, which this profile does not show",
+			hint:  "multiprocessing needs shared memory and processes: --profile science has both; for threads alone take concurrent.futures.ThreadPoolExecutor, which needs neither",
 		},
 		{
 			marks: []string{"BrokenProcessPool"},

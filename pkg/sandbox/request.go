@@ -24,7 +24,7 @@ func (x *execution) boot() ([]byte, error) {
 		Read: p.Files.Read, Write: p.Files.Write,
 		Network:   p.Network != profile.NetworkNone,
 		Processes: slices.Contains(p.Seccomp.Groups, "processes"),
-		ReadPaths: slices.Concat([]string{jail.ScriptDir}, p.Files.ReadPaths),
+		ReadPaths: slices.Concat([]string{jail.ScriptDir, "/usr/share/zoneinfo"}, p.Files.ReadPaths), // what zoneinfo reads
 		FastExit:  p.Python.FastExit,
 		Exe:       in.Path,
 	}

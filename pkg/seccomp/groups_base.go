@@ -111,6 +111,8 @@ func selfRules() []profile.Rule {
 				"sched_get_priority_max", "sched_get_priority_min", "sched_rr_get_interval"),
 			allow("giving up the processor, and choosing among the processors of the cgroup",
 				"sched_yield", "sched_setaffinity"),
+			when("less priority for the caller itself; the kernel refuses more, setpriority(2)", "setpriority",
+				is(0, unix.PRIO_PROCESS), is(1, 0)),
 			allow("the process's own limits: the kernel refuses to raise a hard one", "setrlimit"),
 			when("the process's own limits: the kernel refuses to raise a hard one", "prlimit64", is(0, 0)),
 			when("reading limits", "prlimit64", null(2)),

@@ -23,6 +23,7 @@ import enum
 import fractions
 import functools
 import glob
+import grp
 import gzip
 import hashlib
 import heapq
@@ -37,11 +38,14 @@ import locale
 import logging
 import lzma
 import math
+import multiprocessing.dummy
+import multiprocessing.pool
 import operator
 import os
 import pathlib
 import pickle
 import platform
+import pwd
 import queue
 import random
 import re
@@ -112,6 +116,18 @@ class Standard(unittest.TestCase):
             import zoneinfo
             zone = zoneinfo.ZoneInfo("Europe/Berlin")
             self.assertEqual(datetime.datetime(2024, 7, 1, tzinfo=zone).utcoffset(), datetime.timedelta(hours=2))
+
+    def test_pools_of_threads(self):
+        for pool in (multiprocessing.pool.ThreadPool, multiprocessing.dummy.Pool):
+            with pool(2) as p:
+                self.assertEqual(p.map(abs, [-1, 2]), [1, 2])
+        with multiprocessing.Lock():
+            self.assertEqual(multiprocessing.Value("i", 3).value, 3)
+
+    def test_who_and_how(self):
+        self.assertEqual(os.nice(0), os.nice(1) - 1)
+        self.assertEqual(pwd.getpwuid(0).pw_name, grp.getgrgid(0).gr_name)
+        self.assertTrue(pathlib.Path(os.__file__).owner())
 
     def test_bytes(self):
         data = b"sandbox" * 1000
