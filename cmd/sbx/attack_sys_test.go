@@ -145,7 +145,8 @@ return call(321, 0, attr, 64) >= 0`,
 		{name: "another personality", code: `return call(135, 0x0040000)`, strict: "EPERM", control: "got 0", op: "personality"},
 		{name: "code where data is", code: `return call(135, 0x0400000)`, strict: "EPERM", control: "got", op: "personality"},
 		{name: "real time", code: `return call(144, 0, 1, (ctypes.c_int * 1)(1))`, strict: "EPERM", control: "got 0", plain: "-", op: "sched_setscheduler"},
-		{name: "more priority", code: `return call(141, 0, 0, -10)`, strict: "EPERM", observe: "EACCES", control: "got 0", plain: "EACCES"},
+		{name: "more priority", code: `return call(141, 0, 0, -10)`, strict: "EACCES", control: "got 0", plain: "EACCES"},
+		{name: "priority of the user's other processes", code: `return call(141, 2, 0, 0)`, strict: "EPERM", control: "got 0"}, // init, whose capabilities the script has not, is one of them
 		{name: "memory that is not swapped", code: `return call(151, 1)`, strict: "EPERM", control: "got 0|ENOMEM", op: "mlockall"},
 		{name: "a pipe for notifications of the kernel", code: `
 fds = (ctypes.c_int * 2)()

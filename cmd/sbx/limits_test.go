@@ -116,7 +116,7 @@ var limitTable = []limited{
 	{"SIGXCPU by itself", "", nil, "import os, signal; os.kill(os.getpid(), signal.SIGXCPU)", report.Signaled, 152, "no limit of sbx", "", false},
 	{"a crash", "", []string{"--hooks", "observe"}, "import ctypes; ctypes.string_at(0)", report.Signaled, 139, "native code crashed", "", false},
 	{"no input", "", nil, "input()", report.Exception, 1, "--stdin FILE", "", false},
-	{"a lock of multiprocessing", "", nil, "import multiprocessing; multiprocessing.Lock()", report.Exception, 1, "--profile science", "known_failure", false},
+	{"a lock of multiprocessing", "default", nil, "import multiprocessing; multiprocessing.Lock()", report.Exception, 1, "--profile science", "known_failure", false},
 	{"a module that is not there", "", nil, "import surely_not_there", report.Exception, 1, "--profile grader", "known_failure", false},
 }
 

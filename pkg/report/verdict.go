@@ -260,7 +260,7 @@ func exceptionHint(e Evidence) string {
 	case e.UncaughtType == "MemoryError":
 		return "it asked for more memory than it may have; if it needs more, raise --memory"
 	case e.UncaughtType == "EOFError":
-		return "it wanted to read input and there was none; give it some with --stdin FILE"
+		return "it wanted to read input and there was none; give it some with --stdin FILE (- for the input of sbx itself)"
 	}
 	return ""
 }
