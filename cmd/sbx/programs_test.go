@@ -353,3 +353,25 @@ print(datetime.datetime(2024, 7, 1, tzinfo=zoneinfo.ZoneInfo("Europe/Berlin")).u
 		t.Errorf("printed %q, and refused: %s", o.stdout, o.stderr)
 	}
 }
+
+// TestCleaningUpWhatIsNotThere, as programs do before they begin: the folder of the
+// script cannot be written, and still what is not there is not there.
+func TestCleaningUpWhatIsNotThere(t *testing.T) {
+	o := runScript(t, `
+import os, pathlib
+for gone in (lambda: os.remove("out.txt"), lambda: os.rmdir("build"), lambda: os.rename("new", "old"), lambda: os.replace("/tmp/new", "old"),
+             lambda: pathlib.Path("cache/x").unlink(), lambda: pathlib.Path("/nowhere/x").unlink()):
+    try: gone()
+    except FileNotFoundError: print("gone")
+pathlib.Path("x").unlink(missing_ok=True)
+try: os.remove(__file__)
+except OSError as e: print(e.errno)
+`, "--profile", "strict")
+	o.wantVerdict(t, report.OK, 0)
+	if want := strings.Repeat("gone\n", 6) + "30\n"; o.stdout != want { // EROFS
+		t.Errorf("printed %q, want %q", o.stdout, want)
+	}
+	if n := o.report.Syscalls.Blocked + o.report.FileOperations.Blocked; n != 1 {
+		t.Errorf("%d were refused, want the removal of the script alone: %s", n, o.stderr)
+	}
+}

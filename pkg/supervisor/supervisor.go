@@ -389,7 +389,16 @@ func (s *Supervisor) judge(d seccomp.Decision, tid int, n notification, c call) 
 			s.refuse(int(n.NR))
 			return refuse(0, unix.EPERM), event.Denied, "EPERM"
 		}
-		if s.leave(tid, n, c) {
+		// It may write there, or its own answer is the better one: the mounts refuse
+		// what is to be refused.
+		if c.vague || len(c.paths) == 0 || beneath(c.paths, s.o.Writable) || beneath(c.paths, devices) {
+			return pass(0), event.Observed, ""
+		}
+		in := intended(int(n.NR), n.Args)
+		if errno := s.view.missing(tid, c, in); errno != 0 {
+			return refuse(0, errno), event.Observed, unix.ErrnoName(errno)
+		}
+		if s.view.otherwise(tid, c, in) {
 			return pass(0), event.Observed, ""
 		}
 		s.refuse(int(n.NR))
@@ -397,15 +406,6 @@ func (s *Supervisor) judge(d seccomp.Decision, tid int, n notification, c call) 
 	}
 	answer := refuse(0, d.Errno)
 	return answer, event.Denied, unix.ErrnoName(unix.Errno(-answer.Error))
-}
-
-// leave says whether a guarded call is left to the kernel: it may write there,
-// or its own answer is the better one. The mounts refuse what is to be refused.
-func (s *Supervisor) leave(tid int, n notification, c call) bool {
-	if c.vague || len(c.paths) == 0 || beneath(c.paths, s.o.Writable) || beneath(c.paths, devices) {
-		return true
-	}
-	return s.view.otherwise(tid, c, intended(int(n.NR), n.Args))
 }
 
 // setsID says whether a call gives a file the set-user-ID or set-group-ID bit.

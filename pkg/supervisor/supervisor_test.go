@@ -172,6 +172,13 @@ func TestGuard(t *testing.T) {
 		{"a rename in", unix.SYS_RENAME, []string{sealed + "/file", work + "/new"}, plain, "EROFS"},
 		{"a rename inside", unix.SYS_RENAME, []string{work + "/file", work + "/new"}, plain, "continue"},
 		{"the last file", unix.SYS_UNLINK, []string{sealed + "/file"}, plain, "EROFS"},
+		{"a dangling link", unix.SYS_UNLINK, []string{sealed + "/dangling"}, plain, "EROFS"},
+		{"a file that was never there", unix.SYS_UNLINK, []string{sealed + "/nothing"}, plain, "ENOENT"},
+		{"a directory that was never there", unix.SYS_RMDIR, []string{sealed + "/nothing"}, plain, "ENOENT"},
+		{"a name in a directory that was never there", unix.SYS_UNLINKAT, []string{sealed + "/nothing/new"}, func(s []uint64) []uint64 { return []uint64{atCWD, s[0], 0} }, "ENOENT"},
+		{"a name below a file", unix.SYS_UNLINK, []string{sealed + "/file/new"}, plain, "ENOTDIR"},
+		{"a rename of nothing", unix.SYS_RENAME, []string{sealed + "/nothing", sealed + "/new"}, plain, "ENOENT"},
+		{"a rename of nothing, to where it may not be", unix.SYS_RENAME, []string{work + "/nothing", sealed + "/new"}, plain, "ENOENT"},
 		{"a null device", unix.SYS_OPENAT, []string{"/dev/null"}, open(write), "continue"},
 		{"standard output by its name", unix.SYS_OPENAT, []string{"/dev/stdout"}, open(write), "continue"},
 		{"a descriptor by its name", unix.SYS_OPENAT, []string{"/proc/self/fd/1"}, open(write), "continue"},
@@ -190,7 +197,7 @@ func TestGuard(t *testing.T) {
 			if got := verdictOf(r); got != c.want {
 				t.Errorf("answered with %s, want %s (%+v)", got, c.want, described)
 			}
-			if (verdict == event.Denied) != (c.want != "continue") || verdict == event.Denied && errno != c.want {
+			if (verdict == event.Denied) != (c.want == "EROFS") || c.want != "continue" && errno != c.want {
 				t.Errorf("recorded as %s with errno %q", verdict, errno)
 			}
 		})

@@ -154,6 +154,7 @@ type intent struct {
 	create bool // makes a name, or moves one: only its directory has to exist
 	fresh  bool // and fails with EEXIST if it is there
 	data   bool // writes into it, which fails with EISDIR for a directory
+	remove bool // takes the first name away
 }
 
 func intended(nr int, args [6]uint64) intent {
@@ -174,9 +175,25 @@ func intended(nr int, args [6]uint64) intent {
 		unix.SYS_LINK, unix.SYS_LINKAT, unix.SYS_MKNOD, unix.SYS_MKNODAT:
 		return intent{create: true, fresh: true}
 	case unix.SYS_RENAME, unix.SYS_RENAMEAT, unix.SYS_RENAMEAT2:
-		return intent{create: true}
+		return intent{create: true, remove: true}
+	case unix.SYS_UNLINK, unix.SYS_UNLINKAT, unix.SYS_RMDIR:
+		return intent{remove: true}
 	}
 	return intent{}
+}
+
+// missing is the error of a call that is to take away a name that is not there, as
+// it is in a directory that can be written; 0 for any other call. On a read-only
+// mount the kernel says EROFS before it looks, and programs that clean up before
+// they begin expect ENOENT.
+func (p procView) missing(tid int, c call, in intent) unix.Errno {
+	if !in.remove || p.look(tid, c.paths[0], false) != absent {
+		return 0
+	}
+	if p.look(tid, path.Dir(c.paths[0]), true) == file {
+		return unix.ENOTDIR
+	}
+	return unix.ENOENT
 }
 
 // otherwise says whether the kernel would answer a call that writes with
@@ -196,7 +213,7 @@ func (p procView) otherwise(tid int, c call, in intent) bool {
 		if in.create {
 			name = path.Dir(name)
 		}
-		if at := p.look(tid, name, true); at == absent || in.create && at == file {
+		if at := p.look(tid, name, in.create || !in.remove); at == absent || in.create && at == file {
 			return true
 		}
 	}

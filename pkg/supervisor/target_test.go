@@ -197,8 +197,9 @@ func TestIntended(t *testing.T) {
 		{"a file without a name", open(unix.O_RDWR | unix.O_TMPFILE), intent{}},
 		{"open has its flags elsewhere", intended(unix.SYS_OPEN, [6]uint64{1: unix.O_CREAT}), intent{create: true, data: true}},
 		{"mkdir", intended(unix.SYS_MKDIR, [6]uint64{}), intent{create: true, fresh: true}},
-		{"rename", intended(unix.SYS_RENAME, [6]uint64{}), intent{create: true}},
-		{"unlink", intended(unix.SYS_UNLINK, [6]uint64{}), intent{}},
+		{"rename", intended(unix.SYS_RENAME, [6]uint64{}), intent{create: true, remove: true}},
+		{"unlink", intended(unix.SYS_UNLINK, [6]uint64{}), intent{remove: true}},
+		{"truncate", intended(unix.SYS_TRUNCATE, [6]uint64{}), intent{data: true}},
 	} {
 		if c.got != c.want {
 			t.Errorf("%s: %+v, want %+v", c.name, c.got, c.want)
