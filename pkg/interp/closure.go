@@ -26,6 +26,9 @@ type tree struct {
 	links  []Symlink
 }
 
+// ZoneInfo is the folder of time zones, which the library reads by itself.
+const ZoneInfo = "/usr/share/zoneinfo"
+
 // maxLinks is how many links one path may pass, as path_resolution(7) has it.
 const maxLinks = 40
 
@@ -196,8 +199,8 @@ func closure(in *Interpreter, given string, extensions []string) error {
 			dirs = append(dirs, p)
 		}
 	}
-	// What zoneinfo reads, and the locale that the jail's LANG names.
-	for _, dir := range []string{"/usr/share/zoneinfo", "/usr/lib/locale/C.utf8", "/usr/lib/locale/C.UTF-8"} {
+	// The time zones, and the locale that the jail's LANG names.
+	for _, dir := range []string{ZoneInfo, "/usr/lib/locale/C.utf8", "/usr/lib/locale/C.UTF-8"} {
 		if info, err := os.Stat(dir); err == nil && info.IsDir() {
 			dirs = append(dirs, dir)
 		}

@@ -75,7 +75,7 @@ type Source struct {
 type Blueprint struct {
 	Config    Config
 	Sources   []Source // in the order of Config.Files
-	Writable  []string // where the script may write: mounts, and a link to one
+	Writable  []string // where the script may write: mounts, and links to them
 	Landlock  bool     // a rule set is asked for
 	EventPipe bool
 	// Tasks are the groups of cgroup v1 to join, by their `tasks` files. They are no
@@ -135,8 +135,10 @@ func Plan(r Request) (*Blueprint, error) {
 			cfg.Landlock.Writable = append(cfg.Landlock.Writable, name)
 		}
 	}
-	if p.Files.Write && !p.Files.SharedMemory {
-		b.Writable = append(b.Writable, shmDir) // a link to what is in the list
+	for _, l := range cfg.Symlinks {
+		if slices.Contains(b.Writable, l.Target) {
+			b.Writable = append(b.Writable, l.Path) // Landlock follows the link
+		}
 	}
 	cfg.Argv = []string{r.Interp.Path, "-I", "-S", "-B", "-c", pyhook.Command}
 	cfg.Env = environment(p, r.Env)

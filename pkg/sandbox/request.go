@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sbxproject/sbx/pkg/interp"
 	"github.com/sbxproject/sbx/pkg/jail"
 	"github.com/sbxproject/sbx/pkg/profile"
 	"github.com/sbxproject/sbx/pkg/pyhook"
@@ -24,7 +25,7 @@ func (x *execution) boot() ([]byte, error) {
 		Read: p.Files.Read, Write: p.Files.Write,
 		Network:   p.Network != profile.NetworkNone,
 		Processes: slices.Contains(p.Seccomp.Groups, "processes"),
-		ReadPaths: slices.Concat([]string{jail.ScriptDir, "/usr/share/zoneinfo"}, p.Files.ReadPaths), // what zoneinfo reads
+		ReadPaths: slices.Concat([]string{jail.ScriptDir, interp.ZoneInfo}, p.Files.ReadPaths),
 		FastExit:  p.Python.FastExit,
 		Exe:       in.Path,
 	}

@@ -209,26 +209,19 @@ func (p *Policy) Asks(nr int) bool {
 // Decide answers for a call that the filter notified. It reads scalars only, so
 // the answer holds for the call that the kernel then makes.
 func (p *Policy) Decide(nr int, args [6]uint64) Decision {
-	if _, ok := Lookup(nr); !ok {
-		// A program that probes for a call newer than the table falls back.
-		return Decision{Action: Deny, Errno: unix.ENOSYS}
-	}
 	if p.hitsPin(nr, args) {
 		return Decision{Action: Deny, Errno: unix.EPERM, Pinned: true}
 	}
-	return p.decideByClauses(nr, args)
+	return p.DecideWithoutPins(nr, args)
 }
 
 // DecideWithoutPins answers for a process that does not have what is pinned: the
 // number is one like any other there.
 func (p *Policy) DecideWithoutPins(nr int, args [6]uint64) Decision {
 	if _, ok := Lookup(nr); !ok {
-		return p.Decide(nr, args)
+		// A program that probes for a call newer than the table falls back.
+		return Decision{Action: Deny, Errno: unix.ENOSYS}
 	}
-	return p.decideByClauses(nr, args)
-}
-
-func (p *Policy) decideByClauses(nr int, args [6]uint64) Decision {
 	for _, c := range p.calls[nr] {
 		if !c.match.holds(args) {
 			continue
