@@ -42,7 +42,6 @@ func initStage() int {
 		_ = control.send(message{Kind: kindFailed, Failed: failure("prctl", "PR_SET_DUMPABLE", err)})
 		return 125
 	}
-	runtime.GOMAXPROCS(4)  // its threads wait in the kernel: none should wait for another's slot
 	debug.SetGCPercent(-1) // a few hundred KB in all; a collection would only cost
 	unix.Umask(0o022)
 
@@ -68,8 +67,10 @@ func runInit(control *conn) (*Exit, error) {
 	if err := closeFrom(fdFixed); err != nil {
 		return nil, err
 	}
-	rehearse(new(Config)) // the host still plans
-	rehearse(new(message))
+	if !control.pending() { // the host still plans
+		rehearse(new(Config))
+		rehearse(new(message))
+	}
 	var cfg Config
 	fds, err := control.receiveAll(&cfg, maxRights)
 	if err == nil && (cfg.CgroupTasks < 0 || cfg.MountTrees < 0 || len(fds) != cfg.CgroupTasks+cfg.MountTrees) {
@@ -275,15 +276,37 @@ func writeFiles(files []File, root string, content io.Reader) error {
 			}
 			continue
 		}
-		out, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, os.FileMode(f.Mode))
+		// Not os.OpenFile, which would start the runtime's poller for them.
+		fd, err := unix.Open(path, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, f.Mode&0o777)
 		if err != nil {
 			return failure("create", path, err)
 		}
-		// The files hold no more than the host announced; a short stream is the
-		// host's death.
-		_, err = io.CopyBuffer(struct{ io.Writer }{out}, io.LimitReader(content, f.Size), buf)
-		if err = errors.Join(err, out.Close()); err != nil {
+		err = fill(fd, content, f.Size, buf)
+		if err = errors.Join(err, unix.Close(fd)); err != nil {
 			return failure("write", path, err)
+		}
+	}
+	return nil
+}
+
+// fill writes size bytes of content to fd: no more than the host announced. A
+// shorter stream is the host's death.
+func fill(fd int, content io.Reader, size int64, buf []byte) error {
+	for size > 0 {
+		n, err := content.Read(buf[:min(size, int64(len(buf)))])
+		if err != nil {
+			return err
+		}
+		size -= int64(n)
+		for part := buf[:n]; len(part) > 0; {
+			n, err := unix.Write(fd, part)
+			if errors.Is(err, unix.EINTR) {
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			part = part[n:]
 		}
 	}
 	return nil

@@ -45,6 +45,11 @@ func buildRoot(cfg *Config, trees []int, content io.Reader, seen *Ready) error {
 	if err := mountRoot(cfg, anchor); err != nil {
 		return err
 	}
+	top, err := unix.Open(anchor, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return failure("open", anchor, err)
+	}
+	defer unix.Close(top)
 	for _, l := range cfg.Symlinks {
 		err := withParents(anchor+l.Path, func() error { return unix.Symlink(l.Target, anchor+l.Path) })
 		if err != nil && !errors.Is(err, unix.EEXIST) {
@@ -62,7 +67,7 @@ func buildRoot(cfg *Config, trees []int, content io.Reader, seen *Ready) error {
 			tree = fd
 			delete(hidden, i)
 		}
-		err := makeMount(m, anchor, tree, seen)
+		err := makeMount(m, anchor, top, tree, seen)
 		if tree >= 0 {
 			unix.Close(tree)
 		}
@@ -107,12 +112,17 @@ func mountRoot(cfg *Config, anchor string) error {
 	return nil
 }
 
-// makeMount makes one mount beneath root.
-func makeMount(m Mount, root string, tree int, seen *Ready) error {
+// makeMount makes one mount beneath root, whose descriptor is top.
+func makeMount(m Mount, root string, top, tree int, seen *Ready) error {
 	target := root + m.Target
-	place, err := makeTarget(root, m)
+	place, err := -1, error(unix.EISDIR)
+	if !m.Dir {
+		place, err = newFile(top, m.Target)
+	}
 	if err != nil {
-		return err
+		if place, err = makeTarget(root, m); err != nil {
+			return err
+		}
 	}
 	defer unix.Close(place)
 	switch m.Kind {
@@ -233,7 +243,7 @@ func makeTarget(root string, m Mount) (int, error) {
 		if dir {
 			return unix.Mkdirat(parent, name, 0o755)
 		}
-		fd, err := unix.Openat(parent, name, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o444)
+		fd, err := createFile(parent, name)
 		if err == nil {
 			unix.Close(fd)
 		}
@@ -246,6 +256,25 @@ func makeTarget(root string, m Mount) (int, error) {
 		return -1, failure("create", m.Target, err)
 	}
 	return fd, nil
+}
+
+// newFile makes an empty file of the new root to mount something on, and opens it,
+// in one system call. That is what most mounts of a jail need, one for each shared
+// library. It fails where [makeTarget] has to be asked: without openat2(2), with a
+// directory missing or a file there.
+func newFile(root int, target string) (int, error) {
+	return unix.Openat2(root, strings.TrimPrefix(target, "/"), &unix.OpenHow{
+		Flags: newFileFlags, Mode: newFileMode, Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS,
+	})
+}
+
+const (
+	newFileFlags = unix.O_CREAT | unix.O_EXCL | unix.O_WRONLY | unix.O_CLOEXEC | unix.O_NOFOLLOW
+	newFileMode  = 0o444
+)
+
+func createFile(parent int, name string) (int, error) {
+	return unix.Openat(parent, name, newFileFlags, newFileMode)
 }
 
 // walk opens a path beneath top, step by step and through no link: a granted

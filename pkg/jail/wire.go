@@ -156,6 +156,12 @@ func (c *conn) Read(p []byte) (int, error) {
 	}
 }
 
+// pending says whether there is something to receive.
+func (c *conn) pending() bool {
+	n, err := unix.Poll([]unix.PollFd{{Fd: int32(c.fd), Events: unix.POLLIN}}, 0)
+	return err == nil && n == 1
+}
+
 // maxRights is how many descriptors one message can carry, SCM_MAX_FD of unix(7).
 const maxRights = 253
 
