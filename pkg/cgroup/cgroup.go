@@ -28,6 +28,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sbxproject/sbx/pkg/pseudofs"
 )
 
 // Limits of a group; zero is no limit.
@@ -132,7 +134,7 @@ func pidNamespace() uint64 {
 // again, a pid with its start time is not. It is 0 for a process that is gone
 // or only waits to be reaped.
 func startTime(pid int) uint64 {
-	data, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	data, err := pseudofs.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {
 		return 0
 	}
@@ -222,7 +224,7 @@ func (s setting) write(dir string) (string, error) {
 	if err := writeFile(file, strconv.FormatInt(s.value, 10)); err != nil {
 		return "", err
 	}
-	data, err := os.ReadFile(file)
+	data, err := pseudofs.ReadFile(file)
 	if err != nil {
 		return "", err
 	}
@@ -380,7 +382,7 @@ func (g *Group) Kill() error {
 // the list is read.
 func killTasks(dir string, deadline time.Time) error {
 	for {
-		data, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
+		data, err := pseudofs.ReadFile(filepath.Join(dir, "cgroup.procs"))
 		if errors.Is(err, os.ErrNotExist) {
 			return nil
 		}
@@ -475,7 +477,7 @@ func writeFile(name, value string) error {
 
 // readInt reads a file that holds one number, or "max".
 func readInt(name string) (int64, error) {
-	data, err := os.ReadFile(name)
+	data, err := pseudofs.ReadFile(name)
 	if err != nil {
 		return 0, err
 	}
@@ -518,7 +520,7 @@ func (r *reader) keys(dir, file string) map[string]int64 {
 		return nil
 	}
 	var data []byte
-	data, r.err = os.ReadFile(filepath.Join(dir, file))
+	data, r.err = pseudofs.ReadFile(filepath.Join(dir, file))
 	return parseKeys(string(data))
 }
 

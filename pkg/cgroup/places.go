@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sbxproject/sbx/pkg/pseudofs"
 )
 
 // places are the groups of this process, as directories.
@@ -44,11 +46,11 @@ func thisHost() host {
 
 // hierarchies finds our own groups.
 func (h host) hierarchies() (places, error) {
-	mounts, err := os.ReadFile(filepath.Join(h.self, "mountinfo"))
+	mounts, err := pseudofs.ReadFile(filepath.Join(h.self, "mountinfo"))
 	if err != nil {
 		return places{}, fmt.Errorf("find cgroup mounts: %w", err)
 	}
-	own, err := os.ReadFile(filepath.Join(h.self, "cgroup"))
+	own, err := pseudofs.ReadFile(filepath.Join(h.self, "cgroup"))
 	if err != nil {
 		return places{}, fmt.Errorf("find our cgroup: %w", err)
 	}
@@ -67,7 +69,7 @@ func (h host) hierarchies() (places, error) {
 // controls says whether the hierarchy of this group has a controller; hosts with v1
 // mount an empty v2 beside it.
 func controls(group, controller string) bool {
-	data, err := os.ReadFile(filepath.Join(mountOf(group), "cgroup.controllers"))
+	data, err := pseudofs.ReadFile(filepath.Join(mountOf(group), "cgroup.controllers"))
 	return err == nil && slices.Contains(strings.Fields(string(data)), controller)
 }
 

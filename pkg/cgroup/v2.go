@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sbxproject/sbx/pkg/pseudofs"
 )
 
 // openV2 makes the group on the unified hierarchy.
@@ -21,7 +23,7 @@ func (g *Group) openV2(own string, l Limits) {
 		}
 		return
 	}
-	have, err := os.ReadFile(filepath.Join(g.v2, "cgroup.controllers"))
+	have, err := pseudofs.ReadFile(filepath.Join(g.v2, "cgroup.controllers"))
 	controllers := strings.Fields(string(have))
 	for _, c := range []struct{ name, layer string }{{"memory", layerMemory}, {"pids", layerPIDs}, {"cpu", layerCPU}} {
 		if err != nil || !slices.Contains(controllers, c.name) {
@@ -86,7 +88,7 @@ func (g *Group) leafV2(in level) error {
 	if err := g.host.mkdir(dir); err != nil {
 		return &os.PathError{Op: "mkdir", Path: dir, Err: err}
 	}
-	have, err := os.ReadFile(filepath.Join(dir, "cgroup.controllers"))
+	have, err := pseudofs.ReadFile(filepath.Join(dir, "cgroup.controllers"))
 	if err != nil || !slices.Contains(strings.Fields(string(have)), in.controller()) {
 		_ = g.host.rmdir(dir)
 		if err == nil {
@@ -125,7 +127,7 @@ func (g *Group) limitV2(controller, layer string, l Limits) {
 		want := fmt.Sprintf("%d %d", int64(l.CPUPercent)*period/100, period)
 		file := filepath.Join(g.v2, "cpu.max")
 		err := writeFile(file, want)
-		if have, rerr := os.ReadFile(file); err == nil && (rerr != nil || strings.TrimSpace(string(have)) != want) {
+		if have, rerr := pseudofs.ReadFile(file); err == nil && (rerr != nil || strings.TrimSpace(string(have)) != want) {
 			err = fmt.Errorf("cpu.max: wrote %q, it says %q", want, have)
 		}
 		g.note(layer, "cpu.max="+want, err)

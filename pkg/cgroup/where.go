@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sbxproject/sbx/pkg/pseudofs"
 )
 
 // level is a group between our own and the top of the mount, as it was found.
@@ -65,7 +67,7 @@ func (h host) look(dir string) level {
 		return l
 	}
 	read := func(name string) []string {
-		data, err := os.ReadFile(filepath.Join(dir, name))
+		data, err := pseudofs.ReadFile(filepath.Join(dir, name))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) && l.refused == nil {
 			l.refused = err
 		}

@@ -9,6 +9,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sbxproject/sbx/pkg/pseudofs"
 )
 
 // Spawn is what the host hands to a jail when it starts one.
@@ -248,7 +250,7 @@ func HostIDs() (IDs, error) {
 		own  int
 		to   *int
 	}{{"/proc/self/uid_map", uid, &ids.UID}, {"/proc/self/gid_map", gid, &ids.GID}} {
-		data, err := os.ReadFile(m.file)
+		data, err := pseudofs.ReadFile(m.file)
 		if err != nil {
 			return ids, fmt.Errorf("read id map: %w", err)
 		}

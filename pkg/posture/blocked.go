@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sbxproject/sbx/pkg/pseudofs"
 )
 
 // ReadsInput says whether some thread of a process waits in a read(2) of its
@@ -20,7 +22,7 @@ func ReadsInput(procRoot string, pid int) (bool, error) {
 		return false, fmt.Errorf("observe process: %w", err)
 	}
 	for _, task := range tasks[:min(len(tasks), maxTree)] {
-		data, err := os.ReadFile(filepath.Join(dir, task.Name(), "syscall"))
+		data, err := pseudofs.ReadFile(filepath.Join(dir, task.Name(), "syscall"))
 		if err == nil && readsInput(string(data)) {
 			return true, nil
 		}

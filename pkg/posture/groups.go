@@ -2,16 +2,17 @@ package posture
 
 import (
 	"fmt"
-	"os"
 	"path"
 	"strconv"
 	"strings"
+
+	"github.com/sbxproject/sbx/pkg/pseudofs"
 )
 
 // Groups reads in which control group a process is: the last part of its path by
 // controller, "" standing for the one hierarchy of cgroup v2 (cgroups(7)).
 func Groups(procRoot string, pid int) (map[string]string, error) {
-	data, err := os.ReadFile(procRoot + "/" + strconv.Itoa(pid) + "/cgroup")
+	data, err := pseudofs.ReadFile(procRoot + "/" + strconv.Itoa(pid) + "/cgroup")
 	if err != nil {
 		return nil, fmt.Errorf("observe process: %w", err)
 	}

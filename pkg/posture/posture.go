@@ -10,11 +10,12 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"os"
 	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sbxproject/sbx/pkg/pseudofs"
 )
 
 // Kinds of namespaces, as /proc/PID/ns names them (namespaces(7)).
@@ -50,7 +51,7 @@ type Status struct {
 func Collect(procRoot string, pid int) (Posture, error) {
 	dir := procRoot + "/" + strconv.Itoa(pid)
 	var p Posture
-	data, err := os.ReadFile(dir + "/status")
+	data, err := pseudofs.ReadFile(dir + "/status")
 	if err != nil {
 		return p, fmt.Errorf("observe process: %w", err)
 	}
@@ -93,7 +94,7 @@ func parseNamespace(link string) uint64 {
 }
 
 func idMap(file string) (string, error) {
-	data, err := os.ReadFile(file)
+	data, err := pseudofs.ReadFile(file)
 	if err != nil {
 		return "", fmt.Errorf("observe process: %w", err)
 	}

@@ -4,13 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sbxproject/sbx/pkg/pseudofs"
 )
 
 // tick is the unit of times in /proc/PID/stat: USER_HZ, which is 100 on every
@@ -34,7 +35,7 @@ func walk(procRoot string, pid int, look func(dir string) error) error {
 		}
 		tasks, _ := filepath.Glob(filepath.Join(dir, "task", "*", "children"))
 		for _, file := range tasks {
-			data, err := os.ReadFile(file)
+			data, err := pseudofs.ReadFile(file)
 			if err != nil {
 				continue // the thread has ended
 			}
@@ -81,7 +82,7 @@ func Descendants(procRoot string, pid, limit int) []int {
 func Largest(procRoot string, pid int) (largest int, err error) {
 	most := int64(-1)
 	err = below(procRoot, pid, func(dir string, n int) error {
-		data, err := os.ReadFile(filepath.Join(dir, "statm"))
+		data, err := pseudofs.ReadFile(filepath.Join(dir, "statm"))
 		if err != nil {
 			return err
 		}
@@ -104,7 +105,7 @@ func Largest(procRoot string, pid int) (largest int, err error) {
 // Number is the number that a process has in its own pid namespace, 0 if it is
 // gone.
 func Number(procRoot string, pid int) int {
-	data, err := os.ReadFile(filepath.Join(procRoot, strconv.Itoa(pid), "status"))
+	data, err := pseudofs.ReadFile(filepath.Join(procRoot, strconv.Itoa(pid), "status"))
 	if err != nil {
 		return 0
 	}
@@ -128,7 +129,7 @@ func Number(procRoot string, pid int) int {
 func TreeCPU(procRoot string, pid int) (time.Duration, error) {
 	var total time.Duration
 	err := walk(procRoot, pid, func(dir string) error {
-		data, err := os.ReadFile(filepath.Join(dir, "stat"))
+		data, err := pseudofs.ReadFile(filepath.Join(dir, "stat"))
 		if err != nil {
 			return err
 		}
@@ -193,7 +194,7 @@ func sumBelow(procRoot string, pid int, file string, parse func(string) (int64, 
 	var total int64
 	top := true
 	err := walk(procRoot, pid, func(dir string) error {
-		data, err := os.ReadFile(filepath.Join(dir, file))
+		data, err := pseudofs.ReadFile(filepath.Join(dir, file))
 		if err != nil || top {
 			top = false
 			return err

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sbxproject/sbx/pkg/pseudofs"
 )
 
 // task is a thread of the jail.
@@ -55,7 +57,7 @@ func (t *tasks) lookup(tid int, now time.Time) task {
 
 // status reads the numbers of a thread; zeros where it is gone.
 func (t *tasks) status(tid int) (tgid, nstid, nspid, ppid int) {
-	data, err := os.ReadFile(t.root + "/" + strconv.Itoa(tid) + "/status")
+	data, err := pseudofs.ReadFile(t.root + "/" + strconv.Itoa(tid) + "/status")
 	if err != nil {
 		return 0, 0, 0, 0
 	}
