@@ -411,7 +411,6 @@ func killTasks(dir string, deadline time.Time) error {
 func (g *Group) Close() error {
 	g.closeFiles()
 	var errs []error
-	parents := map[string]bool{}
 	for _, dir := range g.dirs() {
 		err := g.host.rmdir(dir)
 		if errors.Is(err, unix.EBUSY) {
@@ -423,12 +422,19 @@ func (g *Group) Close() error {
 			err = nil
 		}
 		errs = append(errs, err)
-		parents[filepath.Dir(dir)] = true
 	}
-	// What a run left that was killed before anybody could clean up after it.
-	_, _ = g.host.sweep("", parents)
 	g.v2, g.v1 = "", nil
 	return errors.Join(errs...)
+}
+
+// Sweep removes, beside the group, what runs left that were killed before anybody
+// could clean up after them.
+func (g *Group) Sweep() {
+	parents := map[string]bool{}
+	for _, dir := range g.dirs() {
+		parents[filepath.Dir(dir)] = true
+	}
+	_, _ = g.host.sweep("", parents)
 }
 
 func (g *Group) closeFiles() {

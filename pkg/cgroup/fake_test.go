@@ -618,8 +618,8 @@ func TestRefusalSaysWhatHelps(t *testing.T) {
 	}
 }
 
-// TestTheNextRunRemovesWhatAKilledOneLeft: closing a group looks for the groups
-// of dead owners beside it.
+// TestTheNextRunRemovesWhatAKilledOneLeft: the groups of dead owners beside the
+// run's own.
 func TestTheNextRunRemovesWhatAKilledOneLeft(t *testing.T) {
 	f := newFakeV2(t)
 	g, err := f.open(Name(), Limits{})
@@ -634,6 +634,7 @@ func TestTheNextRunRemovesWhatAKilledOneLeft(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	g.Sweep()
 	if err := g.Close(); err != nil {
 		t.Fatal(err)
 	}

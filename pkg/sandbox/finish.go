@@ -38,17 +38,20 @@ func (x *execution) finish(ctx context.Context, exit *jail.Exit, c cause) *endin
 		// It is one write(2); on v1, where it is a hunt, Close does it if need be.
 		_ = x.group.Kill()
 	}
+	if exit != nil {
+		// Whatever the script started was reaped before the init stage said so. The
+		// accounts are whole, and can be taken while the stage itself ends.
+		x.takeAccounts(end)
+	}
 	end.failure = x.supervision() // which ends with the last task, and looks at the jail until then
 	end.sup = x.supervisor.Result()
+	x.clocks.Wait() // they look at the jail as well
 	_, _ = x.jail.Wait()
 	x.jail = nil
-
+	if exit == nil {
+		x.takeAccounts(end)
+	}
 	x.deliver(ctx, c)
-	x.account.inFiles() // for the last time
-	var usage, events error
-	end.usage, usage = x.group.Usage()
-	end.events, events = x.group.Events()
-	end.accounts = errors.Join(usage, events)
 	if stats := end.sup.Hook; !x.hooked() {
 		x.layers.absent("python_hooks", "the hook is off")
 	} else if stats.Started {
@@ -57,6 +60,15 @@ func (x *execution) finish(ctx context.Context, exit *jail.Exit, c cause) *endin
 		x.layers.absent("python_hooks", "no start record came from the hook")
 	}
 	return end
+}
+
+// takeAccounts reads for the last time what was used.
+func (x *execution) takeAccounts(end *ending) {
+	x.account.inFiles()
+	var usage, events error
+	end.usage, usage = x.group.Usage()
+	end.events, events = x.group.Events()
+	end.accounts = errors.Join(usage, events)
 }
 
 // deliver waits until the reader has what the script printed. A slow one has the

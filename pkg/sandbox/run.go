@@ -138,7 +138,6 @@ func Run(ctx context.Context, spec Spec) (*report.Report, error) {
 	}
 	cause := x.ender.close()
 	stop()
-	x.clocks.Wait()                   // they look at the jail and at its group
 	end := x.finish(ctx, exit, cause) // 11
 	return x.report(end), nil         // 12
 }
@@ -470,6 +469,7 @@ func (x *execution) startClocks(ctx context.Context) {
 		x.clocks.Go(func() { watchNear(ctx, int64(limits.Memory), used, x.stoodNear) })
 	}
 	x.clocks.Go(func() { x.watchAccount(ctx) })
+	x.clocks.Go(x.group.Sweep) // while there is nothing else to do
 	x.clocks.Go(func() {
 		timer := time.NewTimer(wardenDelay)
 		defer timer.Stop()
