@@ -14,35 +14,35 @@ const (
 // Config is everything that the init stage is told. It is plain data, made by
 // [Plan]; the stage decides nothing.
 type Config struct {
-	Hostname string `json:"hostname"`
+	Hostname string
 	// RootSize bounds the tmpfs that is the jail's root: bytes and inodes.
-	RootSize   int64 `json:"root_size"`
-	RootInodes int64 `json:"root_inodes"`
+	RootSize   int64
+	RootInodes int64
 	// Mounts are made in this order on the new root.
-	Mounts []Mount `json:"mounts"`
+	Mounts []Mount
 	// Files are written to the root before it becomes read-only, and to mounts;
 	// their bytes follow the Config on the control socket, in this order.
-	Files []File `json:"files"`
+	Files []File
 	// Symlinks of the root.
-	Symlinks []Symlink `json:"symlinks"`
+	Symlinks []Symlink
 	// Boot names the file that is opened as descriptor BootFD for Python, and
 	// unlinked.
-	Boot   string `json:"boot"`
-	BootFD int    `json:"boot_fd"`
+	Boot   string
+	BootFD int
 	// EventFD is the number that the hook's pipe gets; 0 when there is no hook.
-	EventFD int `json:"event_fd"`
+	EventFD int
 	// Loopback brings the lo interface of the jail's network namespace up.
-	Loopback bool `json:"loopback"`
+	Loopback bool
 	// CgroupTasks is how many `tasks` descriptors were handed in.
-	CgroupTasks int      `json:"cgroup_tasks"`
-	MountTrees  int      `json:"mount_trees"`
-	Rlimits     []Rlimit `json:"rlimits"`
-	Landlock    Landlock `json:"landlock"`
-	Filter      []byte   `json:"filter"` // seccomp.Program
+	CgroupTasks int
+	MountTrees  int
+	Rlimits     []Rlimit
+	Landlock    Landlock
+	Filter      []byte // seccomp.Program
 
-	Argv []string `json:"argv"`
-	Env  []string `json:"env"`
-	Dir  string   `json:"dir"`
+	Argv []string
+	Env  []string
+	Dir  string
 }
 
 // MountKind is what a mount is made of.
@@ -57,53 +57,53 @@ const (
 
 // Mount is one mount of the jail.
 type Mount struct {
-	Kind   MountKind `json:"kind"`
-	Source string    `json:"source,omitempty"` // host path of a bind
-	Target string    `json:"target"`
-	Dir    bool      `json:"dir,omitempty"`
-	Attr   uint64    `json:"attr"` // MOUNT_ATTR_*, mount_setattr(2)
-	Data   string    `json:"data,omitempty"`
+	Kind   MountKind
+	Source string // host path of a bind
+	Target string
+	Dir    bool
+	Attr   uint64 // MOUNT_ATTR_*, mount_setattr(2)
+	Data   string
 	// Tree says that the host made the mount tree already (open_tree(2)) and
 	// handed it in: as root it can reach what the jail's uid cannot.
-	Tree bool `json:"tree,omitempty"`
+	Tree bool
 	// Resolved says that Source had no links on the way when it was looked at, so
 	// that one now was put there since.
-	Resolved bool `json:"resolved,omitempty"`
+	Resolved bool
 	// Optional mounts may be missing on a host; what is missing is reported.
-	Optional bool `json:"optional,omitempty"`
+	Optional bool
 }
 
 // File is a file, or with Dir a directory, that the init stage makes.
 type File struct {
-	Path []byte `json:"path"` // any bytes: a workspace may hold names that are not UTF-8
-	Mode uint32 `json:"mode"`
-	Size int64  `json:"size"`
-	Dir  bool   `json:"dir,omitempty"`
-	Link []byte `json:"link,omitempty"` // a symbolic link with this target
+	Path []byte // any bytes: a workspace may hold names that are not UTF-8
+	Mode uint32
+	Size int64
+	Dir  bool
+	Link []byte // a symbolic link with this target
 }
 
 // Symlink is a symbolic link of the root.
 type Symlink struct {
-	Path   string `json:"path"`
-	Target string `json:"target"`
+	Path   string
+	Target string
 }
 
 // Rlimit is a resource limit, soft and hard the same.
 type Rlimit struct {
-	Name     string `json:"name"`
-	Resource int    `json:"resource"`
-	Soft     uint64 `json:"soft"`
-	Hard     uint64 `json:"hard"`
+	Name     string
+	Resource int
+	Soft     uint64
+	Hard     uint64
 }
 
 // Landlock is the second wall around the file system and the first around
 // signals and abstract sockets.
 type Landlock struct {
-	Writable []string `json:"writable"` // directories
-	Files    []string `json:"files"`    // files that the caller lets be written
-	Devices  []string `json:"devices"`  // devices that may be written
+	Writable []string // directories
+	Files    []string // files that the caller lets be written
+	Devices  []string // devices that may be written
 	// DenyTCP also refuses bind and connect of TCP sockets (ABI 4).
-	DenyTCP bool `json:"deny_tcp"`
+	DenyTCP bool
 }
 
 // Attributes of the jail's mounts. Everything is nosuid; what is not the

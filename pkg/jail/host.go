@@ -158,7 +158,6 @@ func readsMore(in io.Reader, buf []byte) bool {
 // Ready waits until the jail stands and the thread that will start Python is
 // restricted. The listener is the caller's.
 func (j *Jail) Ready() (*Ready, *os.File, error) {
-	rehearse(new(message)) // the stage still builds
 	m, fd, err := j.await(kindReady)
 	if err != nil {
 		return nil, nil, err
@@ -171,7 +170,7 @@ func (j *Jail) Ready() (*Ready, *os.File, error) {
 }
 
 // Go lets Python start.
-func (j *Jail) Go() error { return j.conn.send(message{Kind: kindGo}) }
+func (j *Jail) Go() error { return j.conn.send(&message{Kind: kindGo}) }
 
 // Started waits until Python's execve(2) succeeded.
 func (j *Jail) Started() error {

@@ -39,7 +39,7 @@ func initStage() int {
 	control := &conn{fd: fdControl}
 	unix.CloseOnExec(fdControl)
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
-		_ = control.send(message{Kind: kindFailed, Failed: failure("prctl", "PR_SET_DUMPABLE", err)})
+		_ = control.send(&message{Kind: kindFailed, Failed: failure("prctl", "PR_SET_DUMPABLE", err)})
 		return 125
 	}
 	debug.SetGCPercent(-1) // a few hundred KB in all; a collection would only cost
@@ -48,10 +48,10 @@ func initStage() int {
 	exit, err := runInit(control)
 	if err != nil {
 		// The host is told; if it is gone there is nobody to tell.
-		_ = control.send(message{Kind: kindFailed, Failed: failure("init", "", err)})
+		_ = control.send(&message{Kind: kindFailed, Failed: failure("init", "", err)})
 		return 125
 	}
-	if err := control.send(message{Kind: kindExited, Exited: exit}); err != nil {
+	if err := control.send(&message{Kind: kindExited, Exited: exit}); err != nil {
 		return 125
 	}
 	return 0
@@ -66,10 +66,6 @@ func runInit(control *conn) (*Exit, error) {
 
 	if err := closeFrom(fdFixed); err != nil {
 		return nil, err
-	}
-	if !control.pending() { // the host still plans
-		rehearse(new(Config))
-		rehearse(new(message))
 	}
 	var cfg Config
 	fds, err := control.receiveAll(&cfg, maxRights)
@@ -105,7 +101,7 @@ func runInit(control *conn) (*Exit, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = control.send(message{Kind: kindReady, Ready: &seen}, listener)
+	err = control.send(&message{Kind: kindReady, Ready: &seen}, listener)
 	// Only the host may hold the listener: a copy in here would keep the
 	// kernel from answering ENOSYS, and the run from ending, once the host's
 	// is closed.
@@ -131,7 +127,7 @@ func runInit(control *conn) (*Exit, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := control.send(message{Kind: kindStarted}); err != nil {
+	if err := control.send(&message{Kind: kindStarted}); err != nil {
 		return nil, err
 	}
 	return reap(pid)

@@ -1,9 +1,7 @@
 package jail
 
 import (
-	"bytes"
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -13,8 +11,8 @@ import (
 )
 
 // The conversation between the host and the init stage, over one stream socket
-// pair. Every message is a frame: a length of four bytes, little endian, and a
-// JSON object. Descriptors travel with the first byte of the frame that needs
+// pair. Every message is a frame: a length of four bytes, little endian, and what a
+// codec makes of it. Descriptors travel with the first byte of the frame that needs
 // them, and with no other.
 //
 //	host                                init
@@ -46,40 +44,40 @@ const (
 
 // message is what travels after the Config.
 type message struct {
-	Kind   messageKind `json:"kind"`
-	Ready  *Ready      `json:"ready,omitempty"`
-	Exited *Exit       `json:"exited,omitempty"`
-	Failed *SetupError `json:"failed,omitempty"`
+	Kind   messageKind
+	Ready  *Ready
+	Exited *Exit
+	Failed *SetupError
 }
 
 // Ready is what the init stage observed of the jail that it built.
 type Ready struct {
-	WaitKillable bool     `json:"wait_killable"` // the listener was made with WAIT_KILLABLE_RECV
-	Proc         string   `json:"proc"`          // options of the mounted proc, "" if there is none
-	ProcWhy      string   `json:"proc_why,omitempty"`
-	LandlockABI  int      `json:"landlock_abi"`           // 0: no Landlock
-	Landlock     string   `json:"landlock,omitempty"`     // what a refused probe showed
-	LandlockWhy  string   `json:"landlock_why,omitempty"` // why there is none
-	CgroupNS     string   `json:"cgroupns,omitempty"`     // why the cgroup namespace is missing
-	Missing      []string `json:"missing,omitempty"`      // optional mounts that could not be made
+	WaitKillable bool   // the listener was made with WAIT_KILLABLE_RECV
+	Proc         string // options of the mounted proc, "" if there is none
+	ProcWhy      string
+	LandlockABI  int      // 0: no Landlock
+	Landlock     string   // what a refused probe showed
+	LandlockWhy  string   // why there is none
+	CgroupNS     string   // why the cgroup namespace is missing
+	Missing      []string // optional mounts that could not be made
 }
 
 // Exit is how the script's main process ended.
 type Exit struct {
-	Status    uint32        `json:"status"` // raw wait status
-	User      time.Duration `json:"user"`   // of it and the children that it reaped
-	System    time.Duration `json:"system"`
-	MaxRSS    int64         `json:"max_rss"`   // bytes, of the largest process
-	Survivors int           `json:"survivors"` // processes still alive when it ended
+	Status    uint32        // raw wait status
+	User      time.Duration // of it and the children that it reaped
+	System    time.Duration
+	MaxRSS    int64 // bytes, of the largest process
+	Survivors int   // processes still alive when it ended
 }
 
 // SetupError is a step of building the jail that failed. It survives the wire:
 // errors.Is works against the errno on both sides.
 type SetupError struct {
-	Op    string     `json:"op"`   // mount, pivot_root, seccomp, ...
-	Path  string     `json:"path"` // what it was tried on
-	Errno unix.Errno `json:"errno"`
-	Text  string     `json:"text,omitempty"` // when there is no errno
+	Op    string // mount, pivot_root, seccomp, ...
+	Path  string // what it was tried on
+	Errno unix.Errno
+	Text  string // when there is no errno
 }
 
 func (e *SetupError) Error() string {
@@ -156,21 +154,12 @@ func (c *conn) Read(p []byte) (int, error) {
 	}
 }
 
-// pending says whether there is something to receive.
-func (c *conn) pending() bool {
-	n, err := unix.Poll([]unix.PollFd{{Fd: int32(c.fd), Events: unix.POLLIN}}, 0)
-	return err == nil && n == 1
-}
-
 // maxRights is how many descriptors one message can carry, SCM_MAX_FD of unix(7).
 const maxRights = 253
 
 // send writes one frame, with the descriptors that belong to it.
-func (c *conn) send(v any, fds ...int) error {
-	body, err := json.Marshal(v)
-	if err != nil {
-		return fmt.Errorf("encode %T: %w", v, err)
-	}
+func (c *conn) send(v carried, fds ...int) error {
+	body := encode(v)
 	if len(body) > maxFrame {
 		return fmt.Errorf("too many files and mounts: describing them takes %d bytes, more than %d: %w", len(body), maxFrame, errFrame)
 	}
@@ -194,7 +183,7 @@ func (c *conn) send(v any, fds ...int) error {
 
 // receive reads one frame into v and returns the descriptor that came with it,
 // or -1.
-func (c *conn) receive(v any) (fd int, err error) {
+func (c *conn) receive(v carried) (fd int, err error) {
 	fds, err := c.receiveAll(v, 1)
 	if err != nil || len(fds) == 0 {
 		return -1, err
@@ -204,7 +193,7 @@ func (c *conn) receive(v any) (fd int, err error) {
 
 // receiveAll reads one frame into v and returns the descriptors that came with
 // it, most at most. A connection that was closed between frames is io.EOF.
-func (c *conn) receiveAll(v any, most int) (fds []int, err error) {
+func (c *conn) receiveAll(v carried, most int) (fds []int, err error) {
 	defer func() {
 		if err != nil {
 			closeAll(fds)
@@ -243,7 +232,7 @@ func (c *conn) receiveAll(v any, most int) (fds []int, err error) {
 	if _, err := io.ReadFull(c, body); err != nil {
 		return fds, noEOF(err)
 	}
-	return fds, decodeStrict(body, v)
+	return fds, decode(body, v)
 }
 
 // noEOF turns an end of file inside a frame into an error of its own: io.EOF
@@ -270,22 +259,4 @@ func rights(oob []byte) ([]int, error) {
 		return fds, fmt.Errorf("descriptors in a control message: %w", errFrame)
 	}
 	return fds, nil
-}
-
-// rehearse makes encoding/json ready for a type, which takes it some tenths of a
-// millisecond at the first value: it is done where one side waits for the other.
-func rehearse(v any) { _ = decodeStrict([]byte("{}"), v) }
-
-// decodeStrict decodes one JSON value and nothing else.
-func decodeStrict(body []byte, v any) error {
-	dec := json.NewDecoder(bytes.NewReader(body))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(v); err != nil {
-		return fmt.Errorf("%w: %w", errFrame, err)
-	}
-	// Not More: that takes a closing bracket for the end.
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return fmt.Errorf("trailing data: %w", errFrame)
-	}
-	return nil
 }
