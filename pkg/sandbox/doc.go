@@ -7,10 +7,10 @@
 //     workspace: what is wrong with them is said before anything is started;
 //  2. make the run's cgroup, where processes are born into it;
 //  3. clone the init stage into new namespaces; while it comes up, make the groups
-//     of cgroup v1, which Python joins;
-//  4. beside that, learn what of the host the interpreter needs, and compile the
-//     system-call policy (from the cache, where they are known),
-//  5. and plan the jail: a pure function from profile, interpreter and program;
+//     of cgroup v1, which Python joins,
+//  4. learn what of the host the interpreter needs, and compile the system-call
+//     policy (from the cache, where they are known);
+//  5. plan the jail: a pure function from profile, interpreter and program;
 //  6. the stage builds its root, restricts one thread and hands out the listener
 //     of its filter;
 //  7. judge the layers: one that is required and absent ends the run here;

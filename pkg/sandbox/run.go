@@ -62,7 +62,6 @@ type execution struct {
 	layers  *layers
 	site    cgroup.Site
 	group   *cgroup.Group
-	planned chan planned // until it was received
 	pipes   *pipes
 	jail    *jail.Jail
 	ready   *jail.Ready
@@ -121,12 +120,6 @@ func Run(ctx context.Context, spec Spec) (*report.Report, error) {
 	if err := x.choose(ctx); err != nil { // 1
 		return nil, err
 	}
-	// Needs nothing of what follows, and takes about as long as the clone.
-	x.planned = make(chan planned, 1)
-	go func() {
-		b, err := x.plan() // 4, 5
-		x.planned <- planned{b, err}
-	}()
 	x.site = cgroup.Find()
 	if x.site.Born() {
 		if err := x.makeGroup(); err != nil { // 2
@@ -134,7 +127,7 @@ func Run(ctx context.Context, spec Spec) (*report.Report, error) {
 		}
 	}
 	x.interrupted = func() error { return context.Cause(ctx) }
-	if err := x.enter(ctx); err != nil { // 3, 6, 7
+	if err := x.enter(ctx); err != nil { // 3, 4, 5, 6, 7
 		return nil, x.startError(err)
 	}
 	clocks, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -193,6 +186,7 @@ func (x *execution) prepare() error {
 	if x.interp, err = interp.Load(x.exe, s.CacheDir); err != nil {
 		return interpreterError(s.Python, err)
 	}
+	x.phase("interpreter")
 	var pins []int
 	if x.hooked() {
 		pins = []int{pyhook.EventFD}
@@ -247,8 +241,8 @@ func (x *execution) makeGroup() error {
 	return nil
 }
 
-// enter starts the init stage, makes a group that is joined later while that comes
-// up, and waits until the jail stands as planned.
+// enter starts the init stage, makes a group that is joined later and plans the
+// jail while that comes up, and waits until it stands.
 func (x *execution) enter(ctx context.Context) error {
 	if err := x.spawn(); err != nil { // 3
 		return err
@@ -264,7 +258,7 @@ func (x *execution) enter(ctx context.Context) error {
 			return err
 		}
 	}
-	blueprint, err := x.blueprint()
+	blueprint, err := x.plan() // 4, 5
 	if err != nil {
 		return err
 	}
@@ -288,19 +282,6 @@ func (x *execution) enter(ctx context.Context) error {
 		Stacks: x.stacks, Calibration: x.calibration, Trace: x.spec.Profile.Trace,
 	})
 	return x.judge() // 7
-}
-
-// planned is what became of planning the jail.
-type planned struct {
-	blueprint *jail.Blueprint
-	err       error
-}
-
-// blueprint waits for the plan.
-func (x *execution) blueprint() (*jail.Blueprint, error) {
-	p := <-x.planned
-	x.planned = nil
-	return p.blueprint, p.err
 }
 
 // plan turns the profile, the interpreter and the program into a blueprint.
@@ -507,9 +488,6 @@ func (x *execution) hireWarden() { x.warden, _ = startWarden() }
 // close lets go of everything, in the reverse order of its making. It may be
 // reached from any step.
 func (x *execution) close() {
-	if x.planned != nil {
-		_, _ = x.blueprint() // it reads the program, and perhaps asks the interpreter
-	}
 	x.clocks.Wait()
 	if x.unwatch != nil {
 		x.unwatch()
