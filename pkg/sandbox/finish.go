@@ -46,9 +46,9 @@ func (x *execution) finish(ctx context.Context, exit *jail.Exit, c cause) *endin
 	end.failure = x.supervision() // which ends with the last task, and looks at the jail until then
 	end.sup = x.supervisor.Result()
 	x.clocks.Wait() // they look at the jail as well
-	_, _ = x.jail.Wait()
-	x.jail = nil
 	if exit == nil {
+		_, _ = x.jail.Wait()
+		x.jail = nil
 		x.takeAccounts(end)
 	}
 	x.deliver(ctx, c)
@@ -78,12 +78,10 @@ func (x *execution) deliver(ctx context.Context, c cause) {
 	if left := x.spec.Profile.Limits.Wall - time.Since(x.execAt); c == causeNone && left > grace {
 		grace = left
 	}
-	drained := make(chan struct{})
-	go func() { x.streams.Wait(); close(drained) }()
 	timer := time.NewTimer(grace)
 	defer timer.Stop()
 	select {
-	case <-drained:
+	case <-x.drained:
 		return
 	case <-timer.C:
 	case <-ctx.Done(): // a further signal to sbx

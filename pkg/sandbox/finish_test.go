@@ -43,13 +43,8 @@ func TestDeliver(t *testing.T) {
 				x := &execution{out: &stream{}, err: &stream{}, pipes: p, execAt: time.Now()}
 				x.spec.Profile.Limits = profile.Limits{Wall: wall}
 				time.Sleep(tt.ran)
-				letGo := make(chan struct{})
-				x.streams.Go(func() {
-					select {
-					case <-time.After(tt.reader):
-					case <-letGo:
-					}
-				})
+				x.drained = make(chan struct{})
+				defer time.AfterFunc(tt.reader, func() { close(x.drained) }).Stop()
 				ctx, cancel := context.WithCancel(t.Context())
 				defer cancel()
 				if tt.interrupt > 0 {
@@ -63,7 +58,6 @@ func TestDeliver(t *testing.T) {
 				if got := !x.out.result().Truncated; got != tt.given {
 					t.Errorf("the reader got everything: %v, want %v", got, tt.given)
 				}
-				close(letGo)
 			})
 		})
 	}

@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -73,7 +74,8 @@ type execution struct {
 	ender   *ender
 	out     *stream
 	err     *stream
-	streams sync.WaitGroup
+	pumps   atomic.Int32  // streams that are not at their end
+	drained chan struct{} // closed by the last
 
 	stacks      *pystack.Reader
 	calibration supervisor.Calibration // of stacks; zero where it is not had
@@ -381,8 +383,10 @@ func (x *execution) attend(ctx context.Context) (*jail.Exit, error) {
 		over := func() { x.ender.end(causeOutput) }
 		x.out.over, x.err.over = over, over
 	}
-	x.streams.Go(func() { x.out.pump(x.pipes.fromOut) })
-	x.streams.Go(func() { x.err.pump(x.pipes.fromErr) })
+	x.pumps.Store(2)
+	x.drained = make(chan struct{})
+	go x.carry(x.out, x.pipes.fromOut)
+	go x.carry(x.err, x.pipes.fromErr)
 	if x.spec.Stdin == nil {
 		_ = x.pipes.feed.Close() // an input that is empty
 	} else {
@@ -420,6 +424,14 @@ func (x *execution) attend(ctx context.Context) (*jail.Exit, error) {
 		return nil, jailError(err)
 	}
 	return exit, nil
+}
+
+// carry copies a stream to its end.
+func (x *execution) carry(s *stream, from *os.File) {
+	s.pump(from)
+	if x.pumps.Add(-1) == 0 {
+		close(x.drained)
+	}
 }
 
 // startError prefers, for a Python that did not start, what sbx knows of the
