@@ -144,8 +144,9 @@ func (c *command) runScript(ctx *cli.Context, read, write *optionalPaths) error 
 		defer file.discard()
 		spec.ReportName = name
 	}
-	run, stop := interruptible(ctx.Context)
+	run, listen, stop := interruptible(ctx.Context)
 	defer stop()
+	spec.Meanwhile = listen
 	r, err := sandbox.Run(run, *spec)
 	stop() // a further signal ends sbx, even where nobody reads what it has to say
 	if err != nil {
@@ -170,14 +171,13 @@ func (c *command) publish(r *report.Report, file *reportFile, format string) err
 	return failed
 }
 
-// interruptible returns a context that a signal to sbx ends. The signal is
-// remembered: the report says who stopped the run.
-func interruptible(parent context.Context) (context.Context, func()) {
+// interruptible returns a context that a signal to sbx ends, once listen was called.
+// The signal is remembered: the report says who stopped the run. One that comes
+// before ends sbx, and with it all that was started so far.
+func interruptible(parent context.Context) (ctx context.Context, listen, stop func()) {
 	ctx, cancel := context.WithCancelCause(parent)
 	received := make(chan os.Signal, 1)
-	go func() {
-		// In here, because the first call starts a thread. A signal that comes
-		// before it ends sbx, and with it all that was started so far.
+	listener := func() {
 		signal.Notify(received, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT)
 		select {
 		case s := <-received:
@@ -186,8 +186,8 @@ func interruptible(parent context.Context) (context.Context, func()) {
 			}
 		case <-ctx.Done():
 		}
-	}()
-	return ctx, func() { signal.Stop(received); cancel(nil) }
+	}
+	return ctx, func() { go listener() }, func() { signal.Stop(received); cancel(nil) }
 }
 
 // spec turns the command line into a run.

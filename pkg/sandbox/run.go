@@ -108,11 +108,6 @@ func Run(ctx context.Context, spec Spec) (*report.Report, error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 
-	// Threads here mostly wait in the kernel. With a slot each they need no
-	// other to be taken from them first, which the runtime looks for only every
-	// now and then: up to 10 ms on a machine with two processors.
-	runtime.GOMAXPROCS(max(slots, runtime.GOMAXPROCS(0)))
-
 	x := &execution{spec: spec, start: spec.Start, recorder: event.NewRecorder(keptEvents), observed: make(chan struct{}), account: &account{}}
 	if x.start.IsZero() {
 		x.start = time.Now()
@@ -147,6 +142,14 @@ func Run(ctx context.Context, spec Spec) (*report.Report, error) {
 // hooked says whether the script runs with the hook.
 func (x *execution) hooked() bool { return x.spec.Profile.Python.Hooks != profile.HooksOff }
 
+// meanwhile lets the caller do what it has to do besides.
+func (x *execution) meanwhile() {
+	if call := x.spec.Meanwhile; call != nil {
+		x.spec.Meanwhile = nil
+		call()
+	}
+}
+
 // phase notes how long the start has taken so far.
 func (x *execution) phase(name string) {
 	x.phases = append(x.phases, report.Phase{Name: name, At: time.Since(x.start)})
@@ -167,6 +170,9 @@ func (x *execution) choose(ctx context.Context) error {
 	}
 	if s.Program == nil {
 		s.Program = strings.NewReader("")
+	}
+	if s.Script == "-" || s.Workspace != "" {
+		x.meanwhile() // to be read, it may take any time
 	}
 	limits := treeLimits{bytes: int64(s.Profile.Limits.TmpSize), entries: s.Profile.Limits.TmpInodes}
 	if x.program, err = loadProgram(s.Script, s.Workspace, cancelable{ctx, s.Program}, limits); err != nil {
@@ -249,12 +255,22 @@ func (x *execution) enter(ctx context.Context) error {
 	if err := x.spawn(); err != nil { // 3
 		return err
 	}
+	// From here on there is time: the stage needs longer to come up than all of this.
+	// What brings threads comes no earlier, since the clone copies a process and waits
+	// for each of them that maps its stack meanwhile.
+	//
+	// Threads here mostly wait in the kernel. With a slot each they need no other to be
+	// taken from them first, which the runtime looks for only every now and then: up to
+	// 10 ms on a machine with two processors.
+	runtime.GOMAXPROCS(max(slots, runtime.GOMAXPROCS(0)))
+	x.meanwhile()
 	x.ender = &ender{kill: x.kill}
 	x.recorder.SetBudget(event.Budget{
 		Denials: uint64(x.spec.Profile.Limits.Denials), Same: uint64(x.spec.Profile.Limits.SameDenial), Over: x.refusedOnceMore,
 	})
 	x.unwatch = context.AfterFunc(ctx, func() { x.ender.end(causeInterrupted) })
 	x.startTimer = time.AfterFunc(lookLimit, func() { x.ender.end(causeStart) })
+	x.carryStreams()
 	if x.group == nil {
 		if err := x.makeGroup(); err != nil {
 			return err
@@ -376,17 +392,6 @@ func (x *execution) judge() error {
 
 // attend starts Python and stays with it until it ends or is ended.
 func (x *execution) attend(ctx context.Context) (*jail.Exit, error) {
-	limits := x.spec.Profile.Limits
-	x.out = &stream{to: x.spec.Stdout, limit: int64(limits.Output)}
-	x.err = &stream{to: x.spec.Stderr, limit: int64(limits.Output)}
-	if limits.OutputAction == profile.OutputKill {
-		over := func() { x.ender.end(causeOutput) }
-		x.out.over, x.err.over = over, over
-	}
-	x.pumps.Store(2)
-	x.drained = make(chan struct{})
-	go x.carry(x.out, x.pipes.fromOut)
-	go x.carry(x.err, x.pipes.fromErr)
 	if x.spec.Stdin == nil {
 		_ = x.pipes.feed.Close() // an input that is empty
 	} else {
@@ -424,6 +429,21 @@ func (x *execution) attend(ctx context.Context) (*jail.Exit, error) {
 		return nil, jailError(err)
 	}
 	return exit, nil
+}
+
+// carryStreams begins to carry the script's output.
+func (x *execution) carryStreams() {
+	limits := x.spec.Profile.Limits
+	x.out = &stream{to: x.spec.Stdout, limit: int64(limits.Output)}
+	x.err = &stream{to: x.spec.Stderr, limit: int64(limits.Output)}
+	if limits.OutputAction == profile.OutputKill {
+		over := func() { x.ender.end(causeOutput) }
+		x.out.over, x.err.over = over, over
+	}
+	x.pumps.Store(2)
+	x.drained = make(chan struct{})
+	go x.carry(x.out, x.pipes.fromOut)
+	go x.carry(x.err, x.pipes.fromErr)
 }
 
 // carry copies a stream to its end.

@@ -37,6 +37,10 @@ type Spec struct {
 	Version string
 	// Start is when the caller began; the zero time means now.
 	Start time.Time
+	// Meanwhile, if there is one, is called once, as soon as there is something to
+	// wait for: the place for what a caller has to set up and what brings threads,
+	// such as os/signal.
+	Meanwhile func()
 	// ReportName is where the caller will put the report, for its summary.
 	ReportName string
 }
