@@ -1,7 +1,6 @@
 package sandbox
 
 import (
-	"context"
 	"fmt"
 	"sync"
 	"time"
@@ -152,26 +151,19 @@ func scratch(b *jail.Blueprint) []string {
 	return out
 }
 
-// watchAccount looks at the run until ctx ends.
-func (x *execution) watchAccount(ctx context.Context) {
-	var t thrashing
+// accountClock looks at the run now and then.
+func (x *execution) accountClock() (first time.Duration, t tick) {
+	var memory thrashing
 	every := firstLook
-	timer := time.NewTimer(every)
-	defer timer.Stop()
-	for {
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			return
-		}
+	return every, func() time.Duration {
 		u := x.lookAtUse()
-		if seen, yes := t.look(time.Now(), u, int64(x.spec.Profile.Limits.Memory)); yes {
+		if seen, yes := memory.look(time.Now(), u, int64(x.spec.Profile.Limits.Memory)); yes {
 			x.thrashed = seen
 			x.ender.end(causeThrashing)
-			return
+			return over
 		}
 		every = min(2*every, lastLook)
-		timer.Reset(every)
+		return every
 	}
 }
 

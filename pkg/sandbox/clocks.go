@@ -1,7 +1,6 @@
 package sandbox
 
 import (
-	"context"
 	"runtime"
 	"sync"
 	"time"
@@ -51,15 +50,72 @@ func (e *ender) close() cause {
 	return e.first
 }
 
-// watchWall ends the run when its wall-clock time is up. The runtime's timers
+// A tick is what a clock does when it is due. It returns after what time it is due
+// again, or over.
+type tick func() (next time.Duration)
+
+// over says that a clock is not due again.
+const over time.Duration = -1
+
+// clocks are what looks at a run from outside, and can end it. They are timers
+// without goroutines of their own, each of which a short run would have to start, and
+// to wait for at its end, for nothing.
+type clocks struct {
+	mu      sync.Mutex
+	stopped bool
+	timers  []*time.Timer
+	ticking sync.WaitGroup
+}
+
+// start makes a clock that is due after first.
+func (c *clocks) start(first time.Duration, t tick) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var timer *time.Timer
+	timer = time.AfterFunc(first, func() {
+		if !c.begin() {
+			return
+		}
+		defer c.ticking.Done()
+		if next := t(); next >= 0 {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			if !c.stopped {
+				timer.Reset(next)
+			}
+		}
+	})
+	c.timers = append(c.timers, timer)
+}
+
+func (c *clocks) begin() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.stopped {
+		c.ticking.Add(1)
+	}
+	return !c.stopped
+}
+
+// stop lets no tick begin any more.
+func (c *clocks) stop() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.stopped = true
+	for _, timer := range c.timers {
+		timer.Stop()
+	}
+}
+
+// wait waits, after stop, for the ticks that had begun.
+func (c *clocks) wait() { c.ticking.Wait() }
+
+// wallClock ends the run when its wall-clock time is up. The runtime's timers
 // follow CLOCK_MONOTONIC: setting the host's date does not move them.
-func watchWall(ctx context.Context, limit time.Duration, e *ender) {
-	timer := time.NewTimer(limit)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
+func wallClock(limit time.Duration, e *ender) (first time.Duration, t tick) {
+	return limit, func() time.Duration {
 		e.end(causeWall)
-	case <-ctx.Done():
+		return over
 	}
 }
 
@@ -68,21 +124,15 @@ func watchWall(ctx context.Context, limit time.Duration, e *ender) {
 // some tens of MB between two looks.
 const memoryLook = 10 * time.Millisecond
 
-// watchMemory ends the run when its tree holds more memory than the limit. It is
+// memoryClock ends the run when its tree holds more memory than the limit. It is
 // what is left where no cgroup can hold it, and the report calls it degraded.
-func watchMemory(ctx context.Context, limit int64, used func() (int64, error), e *ender) {
-	ticker := time.NewTicker(memoryLook)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			return
-		}
+func memoryClock(limit int64, used func() (int64, error), e *ender) (first time.Duration, t tick) {
+	return memoryLook, func() time.Duration {
 		if have, err := used(); err == nil && have > limit {
 			e.end(causeMemory)
-			return
+			return over
 		}
+		return memoryLook
 	}
 }
 
@@ -108,57 +158,44 @@ func untilNear(left, grown int64, took time.Duration) time.Duration {
 	return min(max(time.Duration(float64(left)/speed*float64(time.Second)), time.Millisecond), lastLook)
 }
 
-// watchNear calls near for a tree that comes close to its limit of memory, and now
+// nearClock calls near for a tree that comes close to its limit of memory, and now
 // and then while it stays there: whom the kernel kills nobody can ask any more.
-func watchNear(ctx context.Context, limit int64, used func() (int64, error), near func(have int64)) {
+func nearClock(limit int64, used func() (int64, error), near func(have int64)) (first time.Duration, t tick) {
 	at := nearTo(limit)
-	timer := time.NewTimer(untilNear(at, 0, 0))
-	defer timer.Stop()
 	every, last, before := nearLook, time.Now(), int64(0)
-	for {
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			return
-		}
+	return untilNear(at, 0, 0), func() (next time.Duration) {
 		have, err := used()
 		now := time.Now()
 		switch {
 		case err != nil:
-			return
+			return over
 		case have < at:
 			every = nearLook
-			timer.Reset(untilNear(at-have, have-before, now.Sub(last)))
+			next = untilNear(at-have, have-before, now.Sub(last))
 		default:
 			near(have)
-			timer.Reset(every)
+			next = every
 			every = min(2*every, lastLook)
 		}
 		last, before = now, have
+		return next
 	}
 }
 
-// watchCPU ends the run when its whole tree has used up its CPU time. It looks
+// cpuClock ends the run when its whole tree has used up its CPU time. It looks
 // again when the limit could be reached at the earliest, with every processor
 // busy: a run that sleeps costs a few looks in all.
-func watchCPU(ctx context.Context, limit time.Duration, used func() (time.Duration, error), e *ender) {
+func cpuClock(limit time.Duration, used func() (time.Duration, error), e *ender) (first time.Duration, t tick) {
 	cpus := time.Duration(max(1, runtime.NumCPU()))
-	timer := time.NewTimer(limit / cpus)
-	defer timer.Stop()
-	for {
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			return
-		}
+	return limit / cpus, func() time.Duration {
 		have, err := used()
 		if err != nil {
-			return // RLIMIT_CPU is left
+			return over // RLIMIT_CPU is left
 		}
 		if have >= limit {
 			e.end(causeCPU)
-			return
+			return over
 		}
-		timer.Reset(max((limit-have)/cpus, 2*time.Millisecond))
+		return max((limit-have)/cpus, 2*time.Millisecond)
 	}
 }

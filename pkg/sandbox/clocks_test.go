@@ -72,12 +72,77 @@ func TestEndersAtTheSameTimeKillOnce(t *testing.T) {
 	}
 }
 
-func TestWatchWallEndsTheRunAtItsLimit(t *testing.T) {
+// follow lets a clock run until it is over, or the run is.
+func follow(ctx context.Context) func(first time.Duration, t tick) {
+	return func(first time.Duration, t tick) {
+		var c clocks
+		ended := make(chan struct{})
+		c.start(first, func() time.Duration {
+			next := t()
+			if next < 0 {
+				close(ended)
+			}
+			return next
+		})
+		select {
+		case <-ended:
+		case <-ctx.Done():
+		}
+		c.stop()
+		c.wait()
+	}
+}
+
+func TestClocksThatAreStoppedTickNoMore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var c clocks
+		ticks := 0
+		c.start(time.Second, func() time.Duration { ticks++; return time.Second })
+		c.start(time.Hour, func() time.Duration { t.Error("a clock of an hour ticked"); return over })
+		time.Sleep(3*time.Second + 1)
+		c.stop()
+		c.wait()
+		time.Sleep(2 * time.Hour)
+		if ticks != 3 {
+			t.Errorf("%d ticks, want 3", ticks)
+		}
+		c.start(0, func() time.Duration { t.Error("a clock began after the end"); return over })
+		synctest.Wait()
+		c.stop()
+		c.wait()
+	})
+}
+
+// TestWaitWaitsForATickThatHadBegun, which then is not due again.
+func TestWaitWaitsForATickThatHadBegun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var c clocks
+		ticks := 0
+		c.start(0, func() time.Duration {
+			time.Sleep(time.Second)
+			ticks++
+			return 0
+		})
+		synctest.Wait()
+		start := time.Now()
+		c.stop()
+		c.wait()
+		if took := time.Since(start); ticks != 1 || took != time.Second {
+			t.Errorf("%d ticks, waited %s; want one, which takes a second", ticks, took)
+		}
+		time.Sleep(time.Hour)
+		if ticks != 1 {
+			t.Errorf("%d ticks in the end", ticks)
+		}
+	})
+}
+
+func TestWallClockEndsTheRunAtItsLimit(t *testing.T) {
 	for _, limit := range []time.Duration{-time.Second, 0, 1, time.Millisecond, 10 * time.Second, 24 * time.Hour} {
 		synctest.Test(t, func(t *testing.T) {
 			var run killed
 			start := time.Now()
-			watchWall(t.Context(), limit, run.ender())
+			follow(t.Context())(wallClock(limit, run.ender()))
 			run.want(t, causeWall)
 			if took, want := time.Since(start), max(limit, 0); took != want {
 				t.Errorf("a limit of %s was up after %s", limit, took)
@@ -86,13 +151,13 @@ func TestWatchWallEndsTheRunAtItsLimit(t *testing.T) {
 	}
 }
 
-func TestWatchWallEndsWithTheRun(t *testing.T) {
+func TestWallClockEndsWithTheRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second-1)
 		defer cancel()
 		var run killed
 		start := time.Now()
-		watchWall(ctx, time.Second, run.ender())
+		follow(ctx)(wallClock(time.Second, run.ender()))
 		run.want(t)
 		if took := time.Since(start); took != time.Second-1 {
 			t.Errorf("it ended after %s", took)
@@ -100,9 +165,9 @@ func TestWatchWallEndsWithTheRun(t *testing.T) {
 	})
 }
 
-// TestWatchMemoryEndsTheRunAtTheLookThatFindsTooMuch: exactly the limit is
+// TestMemoryClockEndsTheRunAtTheLookThatFindsTooMuch: exactly the limit is
 // allowed, and an account that cannot be read now may be read at the next look.
-func TestWatchMemoryEndsTheRunAtTheLookThatFindsTooMuch(t *testing.T) {
+func TestMemoryClockEndsTheRunAtTheLookThatFindsTooMuch(t *testing.T) {
 	unreadable := errors.New("no account")
 	tests := []struct {
 		name  string
@@ -128,7 +193,7 @@ func TestWatchMemoryEndsTheRunAtTheLookThatFindsTooMuch(t *testing.T) {
 					return have, nil
 				}
 				start := time.Now()
-				watchMemory(t.Context(), 100, used, run.ender())
+				follow(t.Context())(memoryClock(100, used, run.ender()))
 				run.want(t, causeMemory)
 				if took, want := time.Since(start), time.Duration(tt.at)*memoryLook; looks != tt.at || took != want {
 					t.Errorf("ended after %d looks and %s, want %d and %s", looks, took, tt.at, want)
@@ -138,13 +203,13 @@ func TestWatchMemoryEndsTheRunAtTheLookThatFindsTooMuch(t *testing.T) {
 	}
 }
 
-func TestWatchMemoryEndsWithTheRun(t *testing.T) {
+func TestMemoryClockEndsWithTheRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 3*memoryLook+1)
 		defer cancel()
 		var run killed
 		looks := 0
-		watchMemory(ctx, 100, func() (int64, error) { looks++; return 100, nil }, run.ender())
+		follow(ctx)(memoryClock(100, func() (int64, error) { looks++; return 100, nil }, run.ender()))
 		run.want(t)
 		if looks != 3 {
 			t.Errorf("looked %d times, want 3", looks)
@@ -152,9 +217,9 @@ func TestWatchMemoryEndsWithTheRun(t *testing.T) {
 	})
 }
 
-// TestWatchNear: a tree is seen near its limit however fast it comes there, again
+// TestNearClock: a tree is seen near its limit however fast it comes there, again
 // while it stays, and one that is far from it is hardly looked at.
-func TestWatchNear(t *testing.T) {
+func TestNearClock(t *testing.T) {
 	const mib, limit = 1 << 20, 256 << 20
 	for _, tt := range []struct {
 		name  string
@@ -183,19 +248,19 @@ func TestWatchNear(t *testing.T) {
 				start := time.Now()
 				near, looks := 0, 0
 				used := func() (int64, error) { looks++; return tt.have(time.Since(start)), nil }
-				watchNear(ctx, limit, used, func(have int64) {
+				follow(ctx)(nearClock(limit, used, func(have int64) {
 					near++
 					if have < nearTo(limit) {
 						t.Errorf("%d is near to %d", have, limit)
 					}
-				})
+				}))
 				if near < tt.near || tt.near == 0 && near > 0 || looks > tt.looks {
 					t.Errorf("seen near %d times in %d looks, want %d in at most %d", near, looks, tt.near, tt.looks)
 				}
 			})
 		})
 	}
-	watchNear(t.Context(), limit, func() (int64, error) { return limit, errors.New("no account") }, func(int64) { t.Error("near by an account that cannot be read") })
+	follow(t.Context())(nearClock(limit, func() (int64, error) { return limit, errors.New("no account") }, func(int64) { t.Error("near by an account that cannot be read") }))
 }
 
 func TestNearTo(t *testing.T) {
@@ -206,9 +271,9 @@ func TestNearTo(t *testing.T) {
 	}
 }
 
-// TestWatchCPUEndsTheRunWhenItsTimeIsUsedUp, whatever share of the machine it
+// TestCPUClockEndsTheRunWhenItsTimeIsUsedUp, whatever share of the machine it
 // keeps busy: never before, and not much later.
-func TestWatchCPUEndsTheRunWhenItsTimeIsUsedUp(t *testing.T) {
+func TestCPUClockEndsTheRunWhenItsTimeIsUsedUp(t *testing.T) {
 	const limit = 10 * time.Second
 	cpus := runtime.NumCPU()
 	shares := []float64{0.01, 0.5, 1}
@@ -225,7 +290,7 @@ func TestWatchCPUEndsTheRunWhenItsTimeIsUsedUp(t *testing.T) {
 				looks++
 				return time.Duration(busy * float64(time.Since(start))), nil
 			}
-			watchCPU(t.Context(), limit, used, run.ender())
+			follow(t.Context())(cpuClock(limit, used, run.ender()))
 			run.want(t, causeCPU)
 			due := time.Duration(float64(limit) / busy)
 			if late := time.Since(start) - due; late < -time.Microsecond || late > 2*time.Millisecond {
@@ -241,14 +306,14 @@ func TestWatchCPUEndsTheRunWhenItsTimeIsUsedUp(t *testing.T) {
 	}
 }
 
-func TestWatchCPULooksSeldomAtARunThatSleeps(t *testing.T) {
+func TestCPUClockLooksSeldomAtARunThatSleeps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const limit = time.Second
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 		defer cancel()
 		var run killed
 		looks := 0
-		watchCPU(ctx, limit, func() (time.Duration, error) { looks++; return 0, nil }, run.ender())
+		follow(ctx)(cpuClock(limit, func() (time.Duration, error) { looks++; return 0, nil }, run.ender()))
 		run.want(t)
 		if most := runtime.NumCPU() * int(time.Hour/limit); looks > most {
 			t.Errorf("looked %d times in an hour, want at most %d", looks, most)
@@ -256,15 +321,15 @@ func TestWatchCPULooksSeldomAtARunThatSleeps(t *testing.T) {
 	})
 }
 
-func TestWatchCPUIsOverWhenTheAccountIs(t *testing.T) {
+func TestCPUClockIsOverWhenTheAccountIs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var run killed
 		looks := 0
 		start := time.Now()
-		watchCPU(t.Context(), time.Second, func() (time.Duration, error) {
+		follow(t.Context())(cpuClock(time.Second, func() (time.Duration, error) {
 			looks++
 			return time.Hour, errors.New("no account")
-		}, run.ender())
+		}, run.ender()))
 		run.want(t)
 		if want := time.Second / time.Duration(runtime.NumCPU()); looks != 1 || time.Since(start) != want {
 			t.Errorf("%d looks in %s, want one after %s", looks, time.Since(start), want)
@@ -272,15 +337,15 @@ func TestWatchCPUIsOverWhenTheAccountIs(t *testing.T) {
 	})
 }
 
-func TestWatchCPUEndsWithTheRun(t *testing.T) {
+func TestCPUClockEndsWithTheRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		var run killed
-		watchCPU(ctx, time.Second, func() (time.Duration, error) {
+		follow(ctx)(cpuClock(time.Second, func() (time.Duration, error) {
 			t.Error("a run that is over is looked at")
 			return 0, nil
-		}, run.ender())
+		}, run.ender()))
 		run.want(t)
 	})
 }

@@ -45,7 +45,7 @@ func (x *execution) finish(ctx context.Context, exit *jail.Exit, c cause) *endin
 	}
 	end.failure = x.supervision() // which ends with the last task, and looks at the jail until then
 	end.sup = x.supervisor.Result()
-	x.clocks.Wait() // they look at the jail as well
+	x.clocks.wait() // they look at the jail as well
 	if exit == nil {
 		_, _ = x.jail.Wait()
 		x.jail = nil

@@ -8,7 +8,6 @@ import (
 	"os"
 	"runtime"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -96,7 +95,7 @@ type execution struct {
 	interrupted func() error  // why the caller's context ended
 	unwatch     func() bool   // stops waiting for the caller's interrupt
 	startTimer  *time.Timer
-	clocks      sync.WaitGroup
+	clocks      clocks
 	warden      *warden
 }
 
@@ -127,14 +126,12 @@ func Run(ctx context.Context, spec Spec) (*report.Report, error) {
 	if err := x.enter(ctx); err != nil { // 3, 4, 5, 6, 7
 		return nil, x.startError(err)
 	}
-	clocks, stop := context.WithCancel(context.WithoutCancel(ctx))
-	defer stop()
-	exit, err := x.attend(clocks) // 8, 9, 10
+	exit, err := x.attend() // 8, 9, 10
 	if err != nil {
 		return nil, x.startError(err)
 	}
 	cause := x.ender.close()
-	stop()
+	x.clocks.stop()
 	end := x.finish(ctx, exit, cause) // 11
 	return x.report(end), nil         // 12
 }
@@ -391,7 +388,7 @@ func (x *execution) judge() error {
 }
 
 // attend starts Python and stays with it until it ends or is ended.
-func (x *execution) attend(ctx context.Context) (*jail.Exit, error) {
+func (x *execution) attend() (*jail.Exit, error) {
 	if x.spec.Stdin == nil {
 		_ = x.pipes.feed.Close() // an input that is empty
 	} else {
@@ -422,7 +419,7 @@ func (x *execution) attend(ctx context.Context) (*jail.Exit, error) {
 		return nil, &Error{Op: "observe the jail", Err: errors.New("the interpreter started without having been seen"), Hint: "report this as a bug, with the profile"}
 	}
 	x.phase("python")
-	x.startClocks(ctx)
+	x.startClocks()
 	go report.Rehearse()
 	exit, err := x.jail.Exited()
 	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, unix.ECONNRESET) {
@@ -484,43 +481,39 @@ func (x *execution) supervision() error {
 	return err
 }
 
-// startClocks runs what can end the run from outside, until ctx ends.
-func (x *execution) startClocks(ctx context.Context) {
+// startClocks starts what looks at the run from outside, and can end it.
+func (x *execution) startClocks() {
 	limits := x.spec.Profile.Limits
 	if limits.Wall > 0 {
-		x.clocks.Go(func() { watchWall(ctx, limits.Wall-time.Since(x.execAt), x.ender) })
+		x.clocks.start(wallClock(limits.Wall-time.Since(x.execAt), x.ender))
 	}
 	if limits.CPUTime > 0 {
-		x.clocks.Go(func() { watchCPU(ctx, limits.CPUTime, x.cpuUsed, x.ender) })
+		x.clocks.start(cpuClock(limits.CPUTime, x.cpuUsed, x.ender))
 	}
 	if limits.Memory > 0 && !x.held("cgroup.memory") {
-		x.clocks.Go(func() { watchMemory(ctx, int64(limits.Memory), x.memoryUsed, x.ender) })
+		x.clocks.start(memoryClock(int64(limits.Memory), x.memoryUsed, x.ender))
 	}
 	if limits.Memory > 0 && x.held("cgroup.memory") {
 		used := func() (int64, error) { memory, _, err := x.group.Now(); return memory, err }
-		x.clocks.Go(func() { watchNear(ctx, int64(limits.Memory), used, x.stoodNear) })
+		x.clocks.start(nearClock(int64(limits.Memory), used, x.stoodNear))
 	}
-	x.clocks.Go(func() { x.watchAccount(ctx) })
-	x.clocks.Go(x.group.Sweep) // while there is nothing else to do
-	x.clocks.Go(func() {
-		timer := time.NewTimer(wardenDelay)
-		defer timer.Stop()
-		select {
-		case <-timer.C:
-			x.hireWarden()
-		case <-ctx.Done():
-		}
-	})
+	x.clocks.start(x.accountClock())
+	x.clocks.start(0, func() time.Duration { x.group.Sweep(); return over }) // while there is nothing else to do
+	x.clocks.start(wardenDelay, x.hireWarden)
 }
 
 // hireWarden gives the run somebody who removes its cgroup if sbx is killed. A run
 // without one goes on: what it would leave is empty, and the next run removes it.
-func (x *execution) hireWarden() { x.warden, _ = startWarden() }
+func (x *execution) hireWarden() time.Duration {
+	x.warden, _ = startWarden()
+	return over
+}
 
 // close lets go of everything, in the reverse order of its making. It may be
 // reached from any step.
 func (x *execution) close() {
-	x.clocks.Wait()
+	x.clocks.stop()
+	x.clocks.wait()
 	if x.unwatch != nil {
 		x.unwatch()
 		x.startTimer.Stop()
