@@ -1,6 +1,7 @@
 package jail
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -388,7 +389,7 @@ func Dir(name string, mode uint32) Source {
 func Bytes(name string, mode uint32, data []byte) Source {
 	return Source{
 		File: File{Path: []byte(name), Mode: mode, Size: int64(len(data))},
-		Open: func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(string(data))), nil },
+		Open: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(data)), nil },
 	}
 }
 
