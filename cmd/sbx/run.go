@@ -177,17 +177,19 @@ func (c *command) publish(r *report.Report, file *reportFile, format string) err
 func interruptible(parent context.Context) (ctx context.Context, listen, stop func()) {
 	ctx, cancel := context.WithCancelCause(parent)
 	received := make(chan os.Signal, 1)
-	listener := func() {
+	listen = func() {
 		signal.Notify(received, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT)
-		select {
-		case s := <-received:
-			if n, ok := s.(unix.Signal); ok {
-				cancel(sandbox.Interrupt{Signal: unix.SignalName(n)})
+		go func() {
+			select {
+			case s := <-received:
+				if n, ok := s.(unix.Signal); ok {
+					cancel(sandbox.Interrupt{Signal: unix.SignalName(n)})
+				}
+			case <-ctx.Done():
 			}
-		case <-ctx.Done():
-		}
+		}()
 	}
-	return ctx, func() { go listener() }, func() { signal.Stop(received); cancel(nil) }
+	return ctx, listen, func() { signal.Stop(received); cancel(nil) }
 }
 
 // spec turns the command line into a run.
