@@ -39,12 +39,6 @@ var initCaps = []uintptr{
 	unix.CAP_DAC_OVERRIDE, // mount points in directories of the jail
 }
 
-// initEnv is the init stage's environment, and nothing of the caller's is in it:
-// it can be read from /proc/1/environ. Its threads wait in the kernel, and none
-// should wait for another's slot; told by a call of its own, the runtime would
-// stop the world.
-var initEnv = []string{"GOMAXPROCS=4"}
-
 // Start clones the init stage, which waits for what [Jail.Build] tells it: a plan
 // can be made while it comes up. The calling goroutine must be locked to its
 // thread for as long as the jail lives: the parent-death signal follows the
@@ -61,7 +55,8 @@ func Start(s Spawn) (*Jail, error) {
 		files = append(files, s.Stdin.Fd()) // keeps the numbers; closed by init
 	}
 	pid, err := syscall.ForkExec("/proc/self/exe", []string{InitName}, &syscall.ProcAttr{
-		Env: initEnv, Dir: "/", Files: files, Sys: s.sysProcAttr(),
+		// An empty environment: what is in here can be read from /proc/1/environ.
+		Env: []string{}, Dir: "/", Files: files, Sys: s.sysProcAttr(),
 	})
 	unix.Close(pair[1])
 	if err != nil {

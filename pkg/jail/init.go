@@ -42,6 +42,7 @@ func initStage() int {
 		_ = control.send(&message{Kind: kindFailed, Failed: failure("prctl", "PR_SET_DUMPABLE", err)})
 		return 125
 	}
+	runtime.GOMAXPROCS(4)  // its threads wait in the kernel: none should wait for another's slot
 	debug.SetGCPercent(-1) // a few hundred KB in all; a collection would only cost
 	unix.Umask(0o022)
 

@@ -470,7 +470,7 @@ func TestInitFromOutside(t *testing.T) {
 		// jail's included, even its owner's, it is closed.
 		environ, err := os.ReadFile(dir + "/environ")
 		if os.Geteuid() == 0 {
-			if err != nil || string(environ) != "GOMAXPROCS=4\x00" {
+			if err != nil || len(environ) != 0 {
 				t.Errorf("init's environment: %q, %v", environ, err)
 			}
 			cmdline, err := os.ReadFile(dir + "/cmdline")
