@@ -13,9 +13,9 @@
 //  3. pivot_root(2) into it, the old root detached;
 //  4. host name, and the loopback interface where the profile has one;
 //  5. the descriptors for Python put in place; the root read-only;
-//  6. on one locked thread: cgroups, the cgroup namespace, limits, capabilities,
-//     no_new_privs, Landlock, and last the filter, whose listener goes to the
-//     host;
+//  6. on one locked thread: cgroups, the cgroup namespace, timer slack, limits,
+//     capabilities, no_new_privs, Landlock, and last the filter, whose listener
+//     goes to the host;
 //  7. Python is started from that thread when the host says so, and inherits all
 //     of it. Init reaps, and ends with the script's main process.
 //

@@ -31,22 +31,27 @@ func restrictThread(cfg *Config, tasks []int, seen *Ready) (listener int, err er
 	if err := unix.Unshare(unix.CLONE_NEWCGROUP); err != nil {
 		seen.CgroupNS = err.Error()
 	}
-	// 3. Limits, before CAP_SYS_RESOURCE is gone.
+	// 3. The kernel's own timer slack, whatever this process was started with: it is
+	//    inherited.
+	if err := unix.Prctl(unix.PR_SET_TIMERSLACK, timerSlack, 0, 0, 0); err != nil {
+		return -1, failure("prctl", "PR_SET_TIMERSLACK", err)
+	}
+	// 4. Limits, before CAP_SYS_RESOURCE is gone.
 	if err := setRlimits(cfg.Rlimits); err != nil {
 		return -1, err
 	}
-	// 4. The bounding set needs CAP_SETPCAP, so it goes before the rest.
+	// 5. The bounding set needs CAP_SETPCAP, so it goes before the rest.
 	if err := dropCapabilities(); err != nil {
 		return -1, err
 	}
-	// 5. no_new_privs: execve(2) grants nothing from here on; Landlock and
+	// 6. no_new_privs: execve(2) grants nothing from here on; Landlock and
 	//    seccomp(2) ask for it.
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return -1, failure("prctl", "PR_SET_NO_NEW_PRIVS", err)
 	}
-	// 6. Landlock.
+	// 7. Landlock.
 	restrictLandlock(cfg.Landlock, seen)
-	// 7. The filter last: every call after it is judged by it. It holds for
+	// 8. The filter last: every call after it is judged by it. It holds for
 	//    this thread only (no TSYNC); PID 1's other threads go on as before.
 	var program seccomp.Program
 	if err := program.UnmarshalBinary(cfg.Filter); err != nil {
@@ -58,6 +63,9 @@ func restrictThread(cfg *Config, tasks []int, seen *Ready) (listener int, err er
 	}
 	return listener, nil
 }
+
+// timerSlack is that of the first process, in nanoseconds (init/init_task.c).
+const timerSlack = 50_000
 
 // setRlimits sets each limit and reads it back.
 func setRlimits(limits []Rlimit) error {
