@@ -178,8 +178,9 @@ func interruptible(parent context.Context) (ctx context.Context, listen, stop fu
 	ctx, cancel := context.WithCancelCause(parent)
 	received := make(chan os.Signal, 1)
 	listen = func() {
-		signal.Notify(received, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT)
 		go func() {
+			// In here, because the first call starts a thread and waits for it.
+			signal.Notify(received, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT)
 			select {
 			case s := <-received:
 				if n, ok := s.(unix.Signal); ok {
