@@ -3,6 +3,7 @@ package supervisor
 import (
 	"encoding/binary"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -223,6 +224,18 @@ func TestBeneath(t *testing.T) {
 	} {
 		if got := beneath(c.paths, c.dirs); got != c.want {
 			t.Errorf("beneath(%q, %q) = %v", c.paths, c.dirs, got)
+		}
+	}
+}
+
+func TestQuoteIsThatOfStrconv(t *testing.T) {
+	texts := []string{"", "/usr/lib/x86_64-linux-gnu", "\u00e9\u202e", "\xff", "a b~ '"}
+	for b := range 256 {
+		texts = append(texts, "/a"+string([]byte{byte(b)})+"b")
+	}
+	for _, s := range texts {
+		if got, want := quote(s), strconv.Quote(s); got != want {
+			t.Errorf("%q becomes %s, want %s", s, got, want)
 		}
 	}
 }
