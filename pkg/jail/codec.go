@@ -83,10 +83,11 @@ func text[T ~string | ~[]byte](c *codec, v *T) {
 		c.fail()
 		n = 0
 	}
-	if *v, c.buf = T(string(c.buf[:n])), c.buf[n:]; n == 0 {
-		var none T
-		*v = none
+	var read T // what is empty was perhaps nil
+	if n > 0 {
+		read = T(string(c.buf[:n]))
 	}
+	*v, c.buf = read, c.buf[n:]
 }
 
 func list[E any](c *codec, v *[]E, each func(*codec, *E)) {

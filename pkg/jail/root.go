@@ -115,14 +115,9 @@ func mountRoot(cfg *Config, anchor string) error {
 // makeMount makes one mount beneath root, whose descriptor is top.
 func makeMount(m Mount, root string, top, tree int, seen *Ready) error {
 	target := root + m.Target
-	place, err := -1, error(unix.EISDIR)
-	if !m.Dir {
-		place, err = newFile(top, m.Target)
-	}
+	place, err := makeTarget(root, top, m)
 	if err != nil {
-		if place, err = makeTarget(root, m); err != nil {
-			return err
-		}
+		return err
 	}
 	defer unix.Close(place)
 	switch m.Kind {
@@ -238,12 +233,17 @@ func sealRoot() error {
 
 // makeTarget opens what a mount is put on, and makes what is missing of it. Beneath
 // a mount made before, the host's own file or directory is there already.
-func makeTarget(root string, m Mount) (int, error) {
+func makeTarget(root string, top int, m Mount) (int, error) {
+	if !m.Dir {
+		if fd, err := newFile(top, m.Target); err == nil {
+			return fd, nil
+		}
+	}
 	fd, err := walk(root, m.Target, m.Dir, func(parent int, name string, dir bool) error {
 		if dir {
 			return unix.Mkdirat(parent, name, 0o755)
 		}
-		fd, err := createFile(parent, name)
+		fd, err := unix.Openat(parent, name, newFileFlags, newFileMode)
 		if err == nil {
 			unix.Close(fd)
 		}
@@ -260,7 +260,7 @@ func makeTarget(root string, m Mount) (int, error) {
 
 // newFile makes an empty file of the new root to mount something on, and opens it,
 // in one system call. That is what most mounts of a jail need, one for each shared
-// library. It fails where [makeTarget] has to be asked: without openat2(2), with a
+// library. It fails where every step has to be taken: without openat2(2), with a
 // directory missing or a file there.
 func newFile(root int, target string) (int, error) {
 	return unix.Openat2(root, strings.TrimPrefix(target, "/"), &unix.OpenHow{
@@ -272,10 +272,6 @@ const (
 	newFileFlags = unix.O_CREAT | unix.O_EXCL | unix.O_WRONLY | unix.O_CLOEXEC | unix.O_NOFOLLOW
 	newFileMode  = 0o444
 )
-
-func createFile(parent int, name string) (int, error) {
-	return unix.Openat(parent, name, newFileFlags, newFileMode)
-}
 
 // walk opens a path beneath top, step by step and through no link: a granted
 // folder is the host's, and another run that may write to it could put one in the
